@@ -1,0 +1,23 @@
+"""Files to NumPy arrays and back, without jax, so that the command line starts at once.
+
+Reading (:func:`read_image`) either returns every pixel that the file declares, with its axes and its pixel
+size in nanometres, or raises :class:`UserError` in a microscopist's words; it never fills a gap with zeros.
+Writing (:func:`write_image`) is atomic and gives the same bytes for the same data and description.
+"""
+
+from .atomic import atomic_path, check_output
+from .errors import UserError
+from .tiff import ImageFile, read_image
+from .values import check_values
+from .write import read_description, write_image
+
+__all__ = [
+    "ImageFile",
+    "UserError",
+    "atomic_path",
+    "check_output",
+    "check_values",
+    "read_description",
+    "read_image",
+    "write_image",
+]

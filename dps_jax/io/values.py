@@ -1,0 +1,79 @@
+"""Pixel values met by an explanation: refused where no result could be right, noted where one can."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .errors import UserError
+from .tiff import ImageFile
+
+# A cosmic ray or a hot pixel is not saturation; one pixel in ten thousand is.
+SATURATED_FRACTION = 1e-4
+# Fewer pixels than this at the maximum is how the brightest spot of a small image looks.
+_FEWEST_CLIPPED = 10
+
+
+def check_values(image: ImageFile) -> tuple[str, ...]:
+    """Return notes on negative and saturated values of the whole array.
+
+    Raises
+    ------
+    UserError
+        Where values are NaN or infinite, all zero, or all equal.
+    """
+    data = image.data
+    _check_finite(image)
+    lowest, highest = data.min(), data.max()
+    if lowest == highest == 0:
+        raise UserError(f"{image.path} is empty: all its pixels are zero; check the export or the shutter.")
+    if lowest == highest:
+        raise UserError(f"{image.path} shows nothing: all its pixels are {highest}; check the export.")
+    if data.dtype == bool:
+        return ("the image has only two values, so intensities mean nothing in it",)
+    return _negative(data) + _saturated(data)
+
+
+def _check_finite(image: ImageFile) -> None:
+    """Refuse NaN and infinity, with their number and the first position."""
+    if image.data.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(image.data)
+    count = int(np.count_nonzero(bad))
+    if count:
+        first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        where = ", ".join(f"{letter.lower()} {int(i)}" for letter, i in zip(image.axes, first, strict=True))
+        raise UserError(
+            f"{image.path} has {count} values that are NaN or infinite, the first at {where} "
+            "(counted from 0); replace or crop them first."
+        )
+
+
+def _negative(data: np.ndarray) -> tuple[str, ...]:
+    """Note negative values: an offset was subtracted, which is usual, or the type is wrong."""
+    count = 0 if data.dtype.kind == "u" else int(np.count_nonzero(data < 0))
+    return (
+        (f"{count} pixels ({count / data.size:.2%}) are negative, down to {data.min():g}",) if count else ()
+    )
+
+
+def _saturated(data: np.ndarray) -> tuple[str, ...]:
+    """Note pixels at the type's largest value, or piled up at the array's own, as clipping leaves them."""
+    highest = data.max()
+    count = int(np.count_nonzero(data == highest))
+    if count <= SATURATED_FRACTION * data.size:
+        return ()
+    share = f"{count} pixels ({count / data.size:.2%})"
+    if data.dtype.kind in "iu" and highest == np.iinfo(data.dtype).max:
+        return (f"{share} are saturated at {highest}, the largest value the file can hold",)
+    if count >= _FEWEST_CLIPPED and count > _just_below(data, float(highest)):
+        return (f"{share} are all at the maximum of {highest:g}, so the image is probably clipped there",)
+    return ()
+
+
+def _just_below(data: np.ndarray, highest: float) -> int:
+    """Count the pixels in the top hundredth of the range, the maximum itself left out.
+
+    A histogram that is not clipped thins out towards its maximum, so these outnumber the pixels at it.
+    """
+    width = max(0.01 * (highest - float(data.min())), 1.0 if data.dtype.kind in "iu" else 0.0)
+    return int(np.count_nonzero((data >= highest - width) & (data < highest)))

@@ -1,0 +1,10 @@
+"""Networks. The only package that imports flax; inside it images are ``(batch, y, x, channel)`` float32.
+
+A name and a plain dictionary of sizes make a module: :func:`build`. Parameters are made by ``module.init`` and
+used by ``module.apply``, both pure.
+"""
+
+from dps_jax.models.registry import MODELS, build, config_of
+from dps_jax.models.res_u_dbpn import ResUDBPN
+
+__all__ = ["MODELS", "ResUDBPN", "build", "config_of"]

@@ -1,0 +1,65 @@
+"""Checkpoints for resuming a run (Orbax). Released weights are another thing: see ``dps_jax.weights``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The last few states of a run in a folder, written atomically; use as a context manager.
+
+    Orbax is imported here and not at the top: it is slow to import and adds a log handler to the root logger.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        handlers = list(logging.getLogger().handlers)
+        from orbax.checkpoint import v1 as ocp
+
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        policy = ocp.training.preservation_policies.LatestN(keep)
+        every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+        self._checkpointer = ocp.training.Checkpointer(
+            Path(folder).absolute(),
+            preservation_policy=policy,
+            save_decision_policy=every,
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._checkpointer.close()
+
+    def latest_step(self) -> int | None:
+        """Return the step of the newest complete checkpoint, or None."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def save(self, state: State) -> None:
+        """Write the state under its own step number."""
+        self._checkpointer.save_pytree(int(state["step"]), state)
+
+    def load(self, like: State) -> State:
+        """Return the newest state, laid out (shapes, dtypes, sharding) as ``like`` is.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint was made by another config.
+        """
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
+        try:
+            return self._checkpointer.load_pytree(self.latest_step(), abstract)
+        except (ValueError, KeyError) as problem:
+            raise ValueError(
+                "expected a checkpoint of this config's network and optimizer, found another: "
+                f"use a new run folder ({str(problem).splitlines()[0]})"
+            ) from None

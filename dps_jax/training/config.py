@@ -1,0 +1,221 @@
+"""Everything that a training run depends on, as typed plain data: a run is a function of this and nothing else.
+
+The same classes are the command line of ``dps-jax train`` and the sections of its TOML file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from dps_jax import _checks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Name and sizes of the network."""
+
+    name: str = "res_u_dbpn"
+    """Registered network."""
+    channels: tuple[int, ...] = (24, 48, 96)
+    """Features per U-Net level, finest first."""
+    blocks: int = 1
+    """Residual blocks per level."""
+    projections: int = 1
+    """Back-projection stages."""
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Return the sizes as the model registry takes them."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Synthetic acquisitions at the canonical sampling."""
+
+    patch_px: int = 48
+    """Side of a camera patch in px; a multiple of the network's coarsest grid."""
+    abbe_px: float = 2.5
+    """Abbe period in camera px: the canonical sampling of the network."""
+    photons: tuple[float, float] = (20.0, 3000.0)
+    """Photons at intensity 1, drawn log-uniformly between these."""
+    brightness: tuple[float, float] = (0.25, 1.2)
+    """Brightest pixel of a patch, log-uniform: a patch of a large image need not hold its maximum."""
+    background: float = 0.3
+    """Largest smooth background added to a patch, in units of intensity."""
+    read_noise: float = 2.0
+    """Largest Gaussian read noise in photons, uniform from 0."""
+    psf_error: float = 0.04
+    """Relative error of the Abbe period (NA, wavelength, focus), standard deviation."""
+    empty: float = 0.03
+    """Share of patches that hold background only."""
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """Real images to train on, besides or instead of the scenes."""
+
+    folder: Path | None = None
+    """Folder of TIFF files; none trains on synthetic scenes alone."""
+    share: float = 0.5
+    """Share of the patches that is cut from the folder's images, where there is one."""
+    na: float | None = None
+    """Numerical aperture of the images."""
+    wavelength_nm: float | None = None
+    """Emission wavelength of the images in nm."""
+    modulation: float = 1.0
+    """Modulation factor of the images: 1 for widefield or confocal, about 2 for SIM."""
+    pixel_size_nm: float | None = None
+    """Pixel size in nm where the files do not state it."""
+    gain: float | None = None
+    """Camera units per photon; by default estimated from the mean-variance line of each image."""
+    offset: float | None = None
+    """Camera value in the dark; by default estimated from the mean-variance line of each image."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights of the loss terms (0 leaves a term out) and how the photons are used."""
+
+    weighted_l2: float = 10.0
+    ssim: float = 0.1
+    hessian: float = 0.02
+    sparsity: float = 0.02
+    l1: float = 0.0
+    l2: float = 0.0
+    poisson: float = 0.0
+    fft_l1: float = 0.0
+    tv: float = 0.0
+    split_shares: tuple[float, ...] = (0.5, 0.8)
+    """Shares of the photons that the loss is scored on and the network does not see; empty scores the network
+    on its own input, as published."""
+    photon_exponent: float = 0.5
+    """The fidelity of a patch counts as its photons to this power; 1 is the likelihood, 0 ignores them."""
+    margin_px: int = 8
+    """Camera pixels at the border of a patch on which nothing is scored: light from outside is not modelled."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weights that are not 0, by name of the loss term."""
+        scalars = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = ("split_shares", "photon_exponent", "margin_px")
+        return {k: float(v) for k, v in scalars.items() if k not in plain and v != 0}
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with warm-up, cosine decay and clipping of the global norm."""
+
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    final_fraction: float = 0.01
+    """Learning rate at the end, as a fraction of the largest."""
+    clip_norm: float = 1.0
+    """SSIM's gradient explodes on dark flat patches; without clipping a run can end in NaN."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+    images: FolderConfig = field(default_factory=FolderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 20000
+    batch: int = 8
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints"):
+            _checks.positive_integer(name, getattr(self, name))
+        multiple = 2 ** (len(self.network.channels) - 1)
+        patch, margin = self.scenes.patch_px, self.objective.margin_px
+        if patch % multiple:
+            raise ValueError(f"expected scenes.patch_px to be a multiple of {multiple}, got {patch}")
+        if patch - 2 * margin < 11:
+            raise ValueError(
+                f"expected scenes.patch_px to leave at least 11 px inside objective.margin_px ({margin}), got {patch}"
+            )
+        for name, (low, high) in (("photons", self.scenes.photons), ("brightness", self.scenes.brightness)):
+            if not 0 < low <= high:
+                raise ValueError(f"expected scenes.{name} as 0 < low <= high, got {(low, high)}")
+        if any(not 0 < q < 1 for q in self.objective.split_shares):
+            raise ValueError(f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}")
+        if not self.objective.weights:
+            raise ValueError("expected at least one loss weight that is not 0")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a config as plain JSON types."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_dict(kind: type[T], values: dict[str, Any], *, where: str = "config") -> T:
+    """Make a config class from plain values, refusing names it does not have.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or a section that is not a table.
+    """
+    hints = get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected {where} to be a table of settings, got {values!r}")
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"expected settings of {where} among {', '.join(hints)}, got {', '.join(unknown)}")
+    return kind(**{k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where=where)  # type: ignore[arg-type]
+    text = str(hint)
+    if isinstance(value, list):
+        if not text.startswith("tuple"):
+            raise ValueError(f"expected {where} to be one value, got {value!r}")
+        return tuple(value)
+    if value is None:
+        return None
+    if "Path" in text:
+        return Path(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    wants = "str" if hint is str else "a whole number" if hint is int else "a number"
+    fits = isinstance(value, str) if hint is str else isinstance(value, int) and number if hint is int else number
+    if not fits:
+        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
+    return float(value) if hint is not int and number else value
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a training config from a TOML file.
+
+    Raises
+    ------
+    ValueError
+        For a file that is missing, not TOML, or holds unknown or unusable settings.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ValueError(f"expected a TOML config file at {path}, got: {problem}") from None
+    return from_dict(TrainConfig, values)

@@ -1,0 +1,107 @@
+"""Patches of a user's own images, brought to photons and to the canonical sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dps_jax.io import UserError, check_values, read_image
+from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale
+from dps_jax.operators.sampling import resampling_taps
+from dps_jax.optics.system import OpticalSystem
+from dps_jax.training.config import FolderConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image in photons ``(y, x)``, and the factor that brings it to the canonical sampling."""
+
+    photons: np.ndarray
+    factor: float
+    brightest: float
+
+
+def _system(config: FolderConfig, pixel_size_nm: float | None, path: Path) -> OpticalSystem:
+    if config.na is None or config.wavelength_nm is None:
+        raise UserError("training on a folder needs its optics: give images.na and images.wavelength_nm")
+    if pixel_size_nm is None:
+        raise UserError(f"no pixel size found in {path}: give images.pixel_size_nm")
+    return OpticalSystem(
+        na=config.na,
+        wavelength_nm=config.wavelength_nm,
+        pixel_size_nm=pixel_size_nm,
+        modulation=config.modulation,
+    )
+
+
+def _scale(config: FolderConfig, image: np.ndarray, cutoff: float) -> PhotonScale:
+    if config.gain is not None and config.offset is not None:
+        return PhotonScale(config.gain, config.offset)
+    found = estimate_photon_scale(image, cutoff_cycles_px=min(cutoff, 0.6))
+    return PhotonScale(
+        config.gain if config.gain is not None else found.gain,
+        config.offset if config.offset is not None else found.offset,
+    )
+
+
+def resample_plane(image: np.ndarray, factor: float, shape: tuple[int, int]) -> np.ndarray:
+    """Resample ``(y, x)`` by exact overlap of pixels to ``shape``, keeping photons (NumPy)."""
+    for axis, n_out in enumerate(shape):
+        index, weights = resampling_taps(image.shape[axis], n_out, factor, "area")
+        taken = np.take(image, index, axis=axis)
+        image = np.einsum("ikx,ik->ix", taken, weights) if axis == 0 else np.einsum("yik,ik->yi", taken, weights)
+    return image
+
+
+class FolderPatches:
+    """Random patches of every image of a folder, their photons split like those of the scenes."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.shares = config.objective.split_shares
+        self.brightness = config.scenes.brightness
+        self.patch_px = config.scenes.patch_px
+        self.abbe_px = config.scenes.abbe_px
+        folder = Path(config.images.folder or ".")
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".tif", ".tiff"))
+        if not paths:
+            raise UserError(f"expected TIFF files in the folder {folder}, found none")
+        self.planes = [plane for path in paths for plane in self._planes(config.images, path)]
+
+    def _planes(self, config: FolderConfig, path: Path) -> list[Plane]:
+        image = read_image(path)
+        check_values(image)
+        system = _system(config, config.pixel_size_nm or image.pixel_size_nm, path)
+        factor = float(self.abbe_px / system.abbe_px)
+        need = int(np.ceil(self.patch_px / factor)) + 1
+        if min(image.data.shape[-2:]) < need:
+            raise UserError(
+                f"expected images of at least {need} px a side for patches of {self.patch_px} px, "
+                f"got {image.data.shape} in {path}"
+            )
+        planes = image.data.reshape(-1, *image.data.shape[-2:]).astype(np.float64)
+        out = []
+        for plane in planes:
+            scale = _scale(config, plane, float(1 / system.abbe_px))
+            photons = np.maximum(np.rint((plane - scale.offset) / scale.gain), 0)
+            out.append(Plane(photons, factor, float(max(np.percentile(photons, 99.9), 1.0))))
+        return out
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return (input, target, photons per unit in the target) of one random patch."""
+        plane = self.planes[int(rng.integers(len(self.planes)))]
+        need = int(np.ceil(self.patch_px / plane.factor)) + 1
+        y, x = (int(rng.integers(n - need + 1)) for n in plane.photons.shape)
+        counts = plane.photons[y : y + need, x : x + need]
+        counts = np.rot90(counts, int(rng.integers(4)))
+        share = float(rng.choice(self.shares)) if self.shares else None
+        rest = counts if share is None else rng.binomial(counts.astype(np.int64), share)
+        seen = counts if share is None else (counts - rest) / (1 - share)
+        target = rest if share is None else rest / share
+        # Photons at intensity 1 on the canonical grid; the brightness varies as it does for the scenes.
+        low, high = self.brightness
+        unit = plane.brightest / plane.factor**2 / float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        shape = (self.patch_px, self.patch_px)
+        seen, target = (resample_plane(i.astype(float), plane.factor, shape) / unit for i in (seen, target))
+        return seen, target, unit * (share or 1.0)

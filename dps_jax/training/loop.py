@@ -1,0 +1,105 @@
+"""The training loop: data -> step -> log -> checkpoint, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dps_jax.training import data, sharding, steps
+from dps_jax.training.checkpoint import Checkpoints
+from dps_jax.training.config import TrainConfig, to_dict
+
+Report = Callable[[dict[str, float]], None]
+
+
+def train(
+    config: TrainConfig, folder: Path, *, devices: int | None = None, report: Report | None = None
+) -> dict[str, Any]:
+    """Run or resume a training in ``folder`` and return its parameters.
+
+    ``folder`` receives ``config.json``, ``log.jsonl`` (one line per ``log_every`` steps) and ``checkpoints/``. A
+    run that was stopped goes on from its last checkpoint and ends with the same bits as one that was not.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    folder
+        Run folder; created, or resumed if it holds a run of the same config.
+    devices
+        Number of local devices to share the batch; by default all.
+    report
+        Called with each log line.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of another config, or the batch does not divide among the devices.
+    FloatingPointError
+        If the loss is not finite; the last checkpoint stays.
+    """
+    folder = Path(folder)
+    _claim(folder, config)
+    mesh = sharding.make_mesh(devices=devices)
+    state = sharding.put_state(mesh, steps.init_state(config))
+    step_function = steps.make_step(config)
+    with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
+        if checkpoints.latest_step() is not None:
+            state = checkpoints.load(state)
+        start = int(state["step"])
+        log = _Log(folder / "log.jsonl", start, report)
+        for i, batch in enumerate(data.prefetch(data.make_batches(config), start, config.steps), start=start):
+            state, diagnostics = step_function(state, sharding.put_batch(mesh, batch))
+            done = i + 1
+            if done % config.log_every == 0 or done == config.steps:
+                log.write(done, diagnostics, config.batch)
+            if done % config.checkpoint_every == 0 or done == config.steps:
+                checkpoints.save(state)
+    return jax.device_get(state["params"])
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    """Write the config into a new folder; refuse a folder that belongs to another config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, mine = folder / "config.json", json.dumps(to_dict(config), indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != mine:
+        raise ValueError(f"expected {folder} to be empty or a run of this config, found a run of another one")
+    path.write_text(mine, encoding="utf-8")
+
+
+class _Log:
+    """JSON lines, one per report; lines after the resumed step are dropped, since they will come again."""
+
+    def __init__(self, path: Path, start: int, report: Report | None) -> None:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= start]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._path, self._report = path, report
+        self._clock, self._step = time.perf_counter(), start
+
+    def write(self, step: int, diagnostics: dict[str, jax.Array], batch: int) -> None:
+        """Append one line; refuse a loss that is not finite."""
+        values = {name: float(value) for name, value in diagnostics.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"expected a finite loss, got {values['loss']} at step {step}")
+        now = time.perf_counter()
+        rate = (step - self._step) * batch / max(now - self._clock, 1e-9)
+        self._clock, self._step = now, step
+        line = {"step": step, **values, "images_per_s": round(rate, 2)}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._report is not None:
+            self._report(line)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
+        return math.inf
