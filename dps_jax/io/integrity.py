@@ -107,11 +107,13 @@ def cut_short(path: Path, reason: str) -> UserError:
 def _check_directories(path: Path, file: BinaryIO, size: int) -> None:
     """Follow the chain of image file directories and refuse one that leaves the file or loops."""
     order, count_format, offset_format, offset = _header(path, file, size)
-    seen: set[int] = set()
+    seen: list[int] = []
+    known: set[int] = set()  # beside the list: a stack may have 100,000 pages
     while offset:
-        if offset in seen:
-            raise cut_short(path, f"its list of pages returns to page {sorted(seen).index(offset) + 1}")
-        seen.add(offset)
+        if offset in known:
+            raise cut_short(path, f"its list of pages returns to page {seen.index(offset) + 1}")
+        seen.append(offset)
+        known.add(offset)
         offset = _next_directory(path, file, size, offset, order + count_format, order + offset_format)
     if not seen:
         raise UserError(f"{path} is a TIFF without any image in it; export it again.")
@@ -141,7 +143,7 @@ def _next_directory(path: Path, file: BinaryIO, size: int, offset: int, count: s
     entry = np.dtype(
         [("code", count[0] + "u2"), ("type", count[0] + "u2"), ("n", pointer), ("value", pointer)]
     )
-    file.seek(offset)
+    file.seek(min(offset, size))
     head = file.read(np.dtype(count).itemsize)
     tags = int(np.frombuffer(head, count)[0]) if len(head) == np.dtype(count).itemsize else 0
     if not tags or offset + len(head) + tags * entry.itemsize + width > size:

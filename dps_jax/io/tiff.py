@@ -25,7 +25,7 @@ _COLOUR_PHOTOMETRICS = (2, 5, 6, 8, 9, 10, 32803, 34892)  # RGB, CMYK, YCbCr, th
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """An image as read: ``axes`` has one letter per axis of ``data``; ``source`` names the pixel size's origin."""
+    """An image as read: one letter of ``axes`` per axis of ``data``; ``source`` gave the pixel size."""
 
     path: Path
     data: np.ndarray

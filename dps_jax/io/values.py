@@ -71,9 +71,12 @@ def _saturated(data: np.ndarray) -> tuple[str, ...]:
 
 
 def _just_below(data: np.ndarray, highest: float) -> int:
-    """Count the pixels in the top hundredth of the range, the maximum itself left out.
+    """Count the pixels below the maximum, down to a hundredth of the range and at least to the next value.
 
-    A histogram that is not clipped thins out towards its maximum, so these outnumber the pixels at it.
+    A histogram that is not clipped thins out towards its maximum, so these outnumber the pixels at it; the
+    next value matters where values are few, as in counts of single photons.
     """
-    width = max(0.01 * (highest - float(data.min())), 1.0 if data.dtype.kind in "iu" else 0.0)
-    return int(np.count_nonzero((data >= highest - width) & (data < highest)))
+    lowest, below = data.min(), data < highest
+    next_value = float(np.max(data, where=below, initial=lowest))
+    threshold = min(next_value, highest - 0.01 * (highest - float(lowest)))
+    return int(np.count_nonzero(below & (data >= threshold)))

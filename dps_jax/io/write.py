@@ -36,8 +36,8 @@ def write_image(
 ) -> None:
     """Write an uncompressed ImageJ TIFF, whole or not at all; equal arguments give equal bytes.
 
-    ``axes`` has one letter of T, Z, C, Y, X per axis of ``data``, and ends with YX; they are stored in the order
-    TZCYX. uint8, uint16 and float32 are kept, bool becomes uint8, other floats float32. ``description``
+    ``axes`` has one letter of T, Z, C, Y, X per axis of ``data``, and ends with YX; they are stored in the
+    order TZCYX. uint8, uint16 and float32 are kept, bool becomes uint8, other floats float32. ``description``
     is stored as JSON in ImageJ's "Info" (Fiji: Image > Show Info). Above 4 GB, where the ImageJ format ends,
     the file is a BigTIFF with resolution tags in centimetres and all else as JSON in its description; Fiji
     opens it through Bio-Formats.
@@ -50,7 +50,11 @@ def write_image(
         Where shape, axes, type, a size or the description are not as above.
     """
     data, axes = _in_imagej_order(_storable(np.asarray(data)), axes)
-    for name, value in (("pixel_size_nm", pixel_size_nm), ("z_step_nm", z_step_nm)):
+    for name, value in (
+        ("pixel_size_nm", pixel_size_nm),
+        ("z_step_nm", z_step_nm),
+        ("frame_interval_s", frame_interval_s),
+    ):
         if value is not None:
             _checks.positive(name, value)
     check_output(path, overwrite=overwrite)

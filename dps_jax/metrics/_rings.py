@@ -1,7 +1,8 @@
-"""Fourier rings and shells: the frequency grid, the apodisation and the sums that every resolution metric shares.
+"""Fourier rings and shells: the frequency grid, apodisation and sums that the resolution metrics share.
 
-Arrays are ``(..., y, x)``, or ``(..., z, y, x)`` where ``dimensions=3``. Frequencies are in cycles per pixel. Only
-the half of the spectrum that ``rfftn`` returns is kept; ``multiplicity`` counts what its mirror image adds.
+Arrays are ``(..., y, x)``, or ``(..., z, y, x)`` where ``dimensions=3``. Frequencies are in cycles per pixel.
+Only the half of the spectrum that ``rfftn`` returns is kept; ``multiplicity`` counts what its mirror image
+adds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _FLOOR = 1e-20
 class Rings(NamedTuple):
     """Where each coefficient of the half spectrum belongs (all NumPy: static under ``jit``)."""
 
-    index: np.ndarray  # (*half,) ring of each coefficient; `count` or more means outside the last ring
+    member: np.ndarray  # (*half,) ring of each coefficient; `count` or more means outside the last ring
     multiplicity: np.ndarray  # (*half,) 1 where the coefficient is its own mirror image's column, else 2
     frequencies: np.ndarray  # (count,) cycles per pixel at the ring's centre line
     sizes: np.ndarray  # (count,) Fourier coefficients per ring, both halves
@@ -31,8 +32,8 @@ class Rings(NamedTuple):
 def rings(shape: Sequence[int], *, step_px: Sequence[float] | None = None) -> Rings:
     """Return the rings one coarsest frequency step wide, from zero to the Nyquist frequency of the x axis.
 
-    The step is ``1 / n`` for the shortest side ``n``, so that in an oblong image every ring still holds coefficients
-    from all directions. ``step_px`` is the sampling step of each axis, in pixels of the x axis.
+    The step is ``1 / n`` for the shortest side ``n``, so that in an oblong image every ring still holds
+    coefficients from all directions. ``step_px`` is the sampling step of each axis, in pixels of the x axis.
     """
     steps = np.ones(len(shape)) if step_px is None else np.asarray(step_px, dtype=float)
     axes = [np.fft.fftfreq(n, d) for n, d in zip(shape[:-1], steps[:-1], strict=True)]
@@ -52,11 +53,11 @@ def rings(shape: Sequence[int], *, step_px: Sequence[float] | None = None) -> Ri
 
 def ring_sums(values: Array, grid: Rings) -> Array:
     """Add up ``values`` (..., *half spectrum) over each ring, mirror images included; (..., ring)."""
-    leading = values.shape[: values.ndim - grid.index.ndim]
+    leading = values.shape[: values.ndim - grid.member.ndim]
     weighted = values * jnp.asarray(grid.multiplicity).reshape((1,) * len(leading) + grid.multiplicity.shape)
-    flat = weighted.reshape((*leading, grid.index.size))
+    flat = weighted.reshape((*leading, grid.member.size))
     empty = jnp.zeros((*leading, grid.frequencies.size), flat.dtype)
-    return empty.at[..., grid.index.ravel()].add(flat, mode="drop")
+    return empty.at[..., grid.member.ravel()].add(flat, mode="drop")
 
 
 def tukey_window(size: int, taper: float) -> np.ndarray:
@@ -76,17 +77,18 @@ def apodise(image: Array, *, taper: float, dimensions: int = 2) -> Array:
     return image
 
 
-def spectrum(image: ArrayLike, *, taper: float | None, dimensions: int = 2) -> Array:
-    """Return the half spectrum of the apodised image, brought to a largest value of 1 before the transform.
+def spectrum(image: ArrayLike, *, taper: float | None, dimensions: int = 2, scaled: bool = True) -> Array:
+    """Return the half spectrum of the apodised image, brought to a largest value of 1 first if ``scaled``.
 
-    No ring metric depends on that scale; it keeps squares and their products inside float32.
+    No correlation depends on that scale; it keeps squares and their products inside float32.
     """
     image = jnp.asarray(image, jnp.float32)
     axes = tuple(range(-dimensions, 0))
     if taper is not None:
         image = apodise(image, taper=taper, dimensions=dimensions)
-    peak = jax.lax.stop_gradient(jnp.abs(image).max(axes, keepdims=True))
-    image = image / jnp.where(peak > 0, peak, 1.0)
+    if scaled:
+        peak = jax.lax.stop_gradient(jnp.abs(image).max(axes, keepdims=True))
+        image = image / jnp.where(peak > 0, peak, 1.0)
     return jnp.fft.rfftn(image, axes=axes, norm="ortho")
 
 
@@ -96,7 +98,7 @@ def power(coefficients: Array) -> Array:
 
 
 def ring_correlation(first: Array, second: Array, grid: Rings) -> Array:
-    """Correlate two half spectra per ring: ``Re sum F1 F2* / sqrt(sum |F1|^2 sum |F2|^2)``; 0 without power."""
+    """Correlate two half spectra per ring: ``Re sum F G* / sqrt(sum |F|^2 sum |G|^2)``; 0 without power."""
     cross = ring_sums(first.real * second.real + first.imag * second.imag, grid)
     powers = [ring_sums(power(f), grid) for f in (first, second)]
     # Below this lies only the rounding of the transform (its square, times the ring's size, for a peak of 1).

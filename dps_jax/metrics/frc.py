@@ -1,8 +1,9 @@
 """Fourier ring correlation: how far into the spectrum two images of one scene agree.
 
-Images are ``(..., y, x)``, volumes ``(..., z, y, x)``, any intensity unit; leading axes are free, so a batch is one
-call. Frequencies are in cycles per pixel, resolutions in nm. Everything is differentiable in the images and may be
-jitted and vmapped. FRC measures agreement, not truth: what two images invent alike counts as resolved.
+Images are ``(..., y, x)``, volumes ``(..., z, y, x)``, any intensity unit; leading axes are free, so a batch
+is one call. Frequencies are in cycles per pixel, resolutions in nm. Everything is differentiable in the
+images and may be jitted and vmapped. FRC measures agreement, not truth: what two images invent alike counts
+as resolved.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from dps_jax import _checks
 from dps_jax.metrics._rings import Rings, ring_correlation, rings, shared_shape, spectrum
 from dps_jax.typing import Array, ArrayLike
 
-TAPER = 0.25  # share of each side that the Tukey window rolls off; the rest of the image keeps its full weight
+TAPER = 0.25  # share of each side that the Tukey window rolls off; the rest keeps its full weight
 
 
 def frc_curve(a: ArrayLike, b: ArrayLike, *, window: bool = True) -> tuple[Array, Array]:
     """Correlate two images ring by ring in Fourier space.
 
-    Rings are one frequency step ``1 / min(ny, nx)`` wide. With ``window`` the mean is removed and a Tukey window
-    (a quarter of each side tapered) applied first. A ring without power in either image correlates 0.
+    Rings are one frequency step ``1 / min(ny, nx)`` wide. With ``window`` the mean is removed and a Tukey
+    window (a quarter of each side tapered) applied first. A ring without power in either image correlates 0.
 
     Returns
     -------
@@ -40,11 +41,14 @@ def frc_curve(a: ArrayLike, b: ArrayLike, *, window: bool = True) -> tuple[Array
     return _curve(a, b, grid, TAPER if window else None, 2)
 
 
-def fsc_curve(a: ArrayLike, b: ArrayLike, *, window: bool = True, z_step_px: float = 1.0) -> tuple[Array, Array]:
+def fsc_curve(
+    a: ArrayLike, b: ArrayLike, *, window: bool = True, z_step_px: float = 1.0
+) -> tuple[Array, Array]:
     """Correlate two volumes ``(..., z, y, x)`` shell by shell in Fourier space.
 
-    ``z_step_px`` is the distance of two planes in pixels of y and x. Shells beyond the axial Nyquist frequency hold
-    only the directions that were sampled. Returns and raises as :func:`frc_curve`. Harauz and van Heel 1986.
+    ``z_step_px`` is the distance of two planes in pixels of y and x. Shells beyond the axial Nyquist
+    frequency hold only the directions that were sampled. Returns and raises as :func:`frc_curve`. Harauz and
+    van Heel 1986.
     """
     _checks.positive("z_step_px", z_step_px)
     grid = rings(shared_shape(a, b, 3), step_px=(z_step_px, 1.0, 1.0))
@@ -62,19 +66,18 @@ def frc_resolution(
 ) -> Array:
     """Return the period, in nm, at which the ring correlation of two images falls below a threshold.
 
-    The curve is smoothed by a Gaussian of sigma ``smooth`` rings; the first fall from above to below the threshold
-    counts, interpolated linearly between rings. The lowest ring (the mean) is left out.
+    The curve is smoothed by a Gaussian of sigma ``smooth`` rings; the first fall from above to below the
+    threshold counts, interpolated linearly between rings. The lowest ring (the mean) is left out.
 
     Parameters
     ----------
     threshold
-        ``"1/7"`` (fixed), ``"2sigma"`` (twice the spread of pure noise, ``2 / sqrt(N / 2)`` for ``N`` coefficients
-        in a ring), or a number.
+        ``"1/7"`` (fixed), ``"2sigma"`` (twice the spread of pure noise, ``2 / sqrt(N / 2)`` for ``N``
+        coefficients in a ring), or a number.
 
-    Returns
-    -------
-    ``(...,)`` nm. ``inf`` where the curve never rises above the threshold (nothing is shared); ``nan`` where it
-    stays above up to the Nyquist frequency (finer than the pixels can tell: below 2 pixels).
+    Returns ------- ``(...,)`` nm. ``inf`` where the curve never rises above the threshold (nothing is
+    shared); ``nan`` where it stays above up to the Nyquist frequency (finer than the pixels can tell: below 2
+    pixels).
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Fourier ring correlation of one image with itself, from diagonal neighbours.
 
-Images are ``(..., y, x)``, any intensity unit, noise independent from pixel to pixel. Differentiable, vmappable.
+Images are ``(..., y, x)``, any intensity unit, noise independent from pixel to pixel. Differentiable,
+vmappable.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ def frc_one_image(
 ) -> Array:
     """Return the FRC resolution of one image, in nm, from its own diagonal neighbours.
 
-    The image is split into its four lattices of every second pixel; the two diagonal pairs are correlated and their
-    curves averaged. The noise must be independent from pixel to pixel (a raw camera image, not a resampled or
-    deconvolved one), and the reading cannot be finer than 4 pixels, the Nyquist limit of the lattices.
+    The image is split into its four lattices of every second pixel; the two diagonal pairs are correlated and
+    their curves averaged. The noise must be independent from pixel to pixel (a raw camera image, not a
+    resampled or deconvolved one), and the reading cannot be finer than 4 pixels, the Nyquist limit of the
+    lattices.
 
     Parameters
     ----------
     correction
-        What is done about the one-pixel diagonal shift within a pair, which lowers the curve. ``"phase"`` undoes the
-        shift exactly, by its Fourier phase. ``"koho"`` leaves it, and divides the crossing's period by the factor
-        that Koho et al. 2019 calibrated, ``0.960 exp(13.904 (p - 0.980)) + 0.551`` with ``p`` the crossing as a
-        share of the lattices' Nyquist frequency and the period in their convention, ``2 pixel_size / p``.
+        What is done about the one-pixel diagonal shift within a pair, which lowers the curve. ``"phase"``
+        undoes the shift exactly, by its Fourier phase. ``"koho"`` leaves it, and divides the crossing's
+        period by the factor that Koho et al. 2019 calibrated, ``0.960 exp(13.904 (p - 0.980)) + 0.551`` with
+        ``p`` the crossing as a share of the lattices' Nyquist frequency and the period in their convention,
+        ``2 pixel_size / p``.
     threshold, smooth
         As in :func:`dps_jax.metrics.frc_resolution`.
 
-    Returns
-    -------
-    ``(...,)`` nm; ``inf`` where no ring rises above the threshold, ``nan`` where none falls below it (finer than 4
-    pixels).
+    Returns ------- ``(...,)`` nm; ``inf`` where no ring rises above the threshold, ``nan`` where none falls
+    below it (finer than 4 pixels).
 
     Raises
     ------
@@ -65,7 +66,7 @@ def frc_one_image(
 
 
 def _diagonal_curve(image: Array, half: tuple[int, int], grid: Rings, *, shift: bool) -> Array:
-    """Mean curve of the two diagonal pairs of lattices, the second lattice moved onto the first if ``shift``."""
+    """Mean curve of the two diagonal pairs of lattices, the second moved onto the first if ``shift``."""
     lattice = [
         [spectrum(image[..., y : 2 * half[0] : 2, x : 2 * half[1] : 2], taper=TAPER) for x in (0, 1)]
         for y in (0, 1)
@@ -73,7 +74,7 @@ def _diagonal_curve(image: Array, half: tuple[int, int], grid: Rings, *, shift: 
     fy, fx = np.fft.fftfreq(half[0])[:, None], np.fft.rfftfreq(half[1])[None, :]
 
     def moved(coefficients: Array, sign: int) -> Array:
-        # The second lattice lies half a lattice step further along y, and half a step further (or back) along x.
+        # The second lattice lies half a lattice step further along y, and as much further or back along x.
         phase = np.exp(-1j * np.pi * (fy + sign * fx) * shift).astype(np.complex64)
         return coefficients * phase.reshape((1,) * (image.ndim - 2) + phase.shape)
 

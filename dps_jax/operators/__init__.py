@@ -14,6 +14,7 @@ from dps_jax.operators.sampling import (
     pixel_shuffle,
     resample,
     resample_adjoint,
+    resample_region,
     space_to_depth,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "pixel_shuffle",
     "resample",
     "resample_adjoint",
+    "resample_region",
     "second_difference",
     "space_to_depth",
     "split_photons",

@@ -6,8 +6,6 @@ Images are ``(..., y, x)`` unless stated. ``pixel_shuffle`` and ``space_to_depth
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -53,18 +51,17 @@ def _kernel_value(kernel: str, distance: np.ndarray) -> tuple[np.ndarray, float]
     return np.where(u < 3, np.sinc(u) * np.sinc(u / 3), 0.0), 3.0  # Lanczos 1956 window
 
 
-@lru_cache(maxsize=64)
 def resampling_taps(
-    n_in: int, n_out: int, scale: float, kernel: str, start: int = 0, stop: int | None = None
+    n_in: int, rows: np.ndarray, scale: float, *, kernel: str = "lanczos"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and weights ``(stop - start, taps)`` of a one-axis resampling.
+    """Return indices and weights ``(len(rows), taps)`` of a resampling along one axis (NumPy).
 
     Output pixel ``i`` covers ``[i / scale, (i + 1) / scale)`` in input pixels. Where ``scale`` is below 1 the
     kernel is widened to the output pixel, against aliasing. Each output pixel's weights sum to ``1 / scale``
     (mean kept, times the pixel's length), and what would be read outside is read from the nearest edge pixel.
-    Only rows ``start`` to ``stop`` are made, so that a tile of a large image costs a tile's work.
+    Only the named ``rows`` are made, so that a tile of a large image costs a tile's work.
     """
-    rows = np.arange(start, n_out if stop is None else stop)
+    rows = np.asarray(rows)
     if kernel == "area":
         left, right = rows / scale, (rows + 1) / scale
         first = np.floor(left + 1e-9).astype(int)
@@ -83,7 +80,7 @@ def resampling_taps(
 
 
 def _resample_axis(image: Array, axis: int, n_out: int, scale: float, kernel: str) -> Array:
-    index, weights = resampling_taps(image.shape[axis], n_out, scale, kernel)
+    index, weights = resampling_taps(image.shape[axis], np.arange(n_out), scale, kernel=kernel)
     shape = [1] * image.ndim
     shape[axis] = n_out
     terms = (
@@ -123,6 +120,24 @@ def resample(
         raise ValueError(f"expected an output of at least 1x1 px, got {(ny, nx)} at scale {scale:g}")
     image = _resample_axis(image, image.ndim - 2, ny, float(scale), kernel)
     return _resample_axis(image, image.ndim - 1, nx, float(scale), kernel)
+
+
+def resample_region(
+    image: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale: float, *, kernel: str = "lanczos"
+) -> np.ndarray:
+    """Resample only the named output rows and columns of ``(y, x)``, in NumPy and float64.
+
+    The same map as :func:`resample`, for files larger than a device: what a tile needs is read, no more. Only
+    the part of ``image`` that is needed is touched, so ``image`` may be memory-mapped.
+    """
+    for axis, wanted in ((0, rows), (1, columns)):
+        index, weights = resampling_taps(image.shape[axis], wanted, scale, kernel=kernel)
+        first = int(index.min())
+        needed = image[first : int(index.max()) + 1] if axis == 0 else image[:, first : int(index.max()) + 1]
+        matrix = np.zeros((len(wanted), needed.shape[axis]))
+        np.add.at(matrix, (np.arange(len(wanted))[:, None], index - first), weights)
+        image = matrix @ needed if axis == 0 else needed @ matrix.T
+    return image
 
 
 def resample_adjoint(

@@ -104,8 +104,8 @@ def membranes(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: floa
         rng, size, density=drawing.log_uniform(rng, 0.1, 0.8) / largest**2, margin=largest
     )
     count = centres.shape[1]
-    radius = largest * rng.uniform(0.4, 1.0, count)
-    ruffle: np.ndarray = rng.uniform(0.1, 0.45) / np.arange(2, 14) ** rng.uniform(0.8, 1.6)
+    radius = largest * rng.uniform(0.4, 1.0, (count,))
+    ruffle = rng.uniform(0.1, 0.45) / np.arange(2, 14) ** rng.uniform(0.8, 1.6)
     outer = curves.contours(rng, centres, radius, nodes=260, roughness=ruffle)
     gap = drawing.log_uniforms(rng, 0.3, 1.5, (count, 1)) * (rng.random((count, 1)) < 0.5)
     inner = outer + curves.normals(outer) * gap

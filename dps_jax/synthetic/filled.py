@@ -45,7 +45,9 @@ def nuclei(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) 
     drawing.check_frame(shape, abbe_px)
     size = drawing.frame_size(shape, abbe_px)
     radius = drawing.log_uniform(rng, 4, 14)
-    centres = drawing.scatter(rng, size, density=0.25 / radius**2, margin=0.6 * radius)
+    centres = drawing.scatter(
+        rng, size, density=drawing.log_uniform(rng, 0.05, 0.3) / radius**2, margin=1.5 * radius
+    )
     outline = 0.08 * drawing.smooth_field(rng, shape, abbe_px=abbe_px, scale=0.5 * radius)
     body = np.zeros(shape)
     for centre, light in zip(centres.T, drawing.brightness(rng, centres.shape[1]), strict=True):
@@ -66,7 +68,7 @@ def gratings(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float
     drawing.check_frame(shape, abbe_px)
     size = drawing.frame_size(shape, abbe_px)
     image = np.zeros(shape)
-    for centre in drawing.scatter(rng, size, density=drawing.log_uniform(rng, 5e-4, 4e-3), margin=6.0).T:
+    for centre in drawing.scatter(rng, size, density=drawing.log_uniform(rng, 1.5e-3, 8e-3), margin=12.0).T:
         half, angle = drawing.log_uniforms(rng, 2.0, 12.0, 2), rng.uniform(0, np.pi)
         pixels, y, x = drawing.window(centre, float(np.hypot(*half)), shape, abbe_px=abbe_px)
         along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)

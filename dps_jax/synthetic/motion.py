@@ -24,9 +24,9 @@ def moved(rng: np.random.Generator, image: np.ndarray, *, frames: int, abbe_px: 
     )
     gain = _gain(rng, time, image.shape, abbe_px=abbe_px)
     grid = np.indices(image.shape, dtype=float)
-    smooth = spline_filter(image, order=3)
+    smooth = spline_filter(image, order=3, mode="mirror")
     sequence = [
-        map_coordinates(smooth, grid - displacement_px[:, t], order=3, prefilter=False, mode="nearest")
+        map_coordinates(smooth, grid - displacement_px[:, t], order=3, prefilter=False, mode="mirror")
         for t in time
     ]
     return np.maximum(gain * np.stack(sequence), 0).astype(np.float32)

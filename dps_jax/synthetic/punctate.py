@@ -36,7 +36,7 @@ def clathrin_rings(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px:
     centres = _clustered(rng, size, density=drawing.log_uniform(rng, 0.02, 0.6), margin=2.0)
     count = centres.shape[1]
     diameter = np.clip(rng.uniform(0.5, 1.3) * rng.lognormal(0, 0.2, count), 0.4, 1.5)
-    nodes = 41
+    nodes = 33
     rings = curves.contours(rng, centres, diameter / 2, nodes=nodes, roughness=np.array([0.08, 0.04]))
     arc = np.where(rng.random(count) < rng.uniform(0, 0.6), rng.uniform(0.4, 0.9, count), 1.0)
     seen = np.linspace(0, 1, nodes) <= arc[:, None]
@@ -85,8 +85,8 @@ def _spot_brightness(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _patches(rng: np.random.Generator, sites: np.ndarray, *, scale: float, threshold: float) -> np.ndarray:
-    """Keep the sites (at least one) where a random plane-wave field is above a threshold."""
+    """Keep the sites where a field of random waves is above a threshold."""
     wave = rng.normal(0, 1.5 / scale, (2, 12))
     phase = rng.uniform(0, 2 * np.pi, (12, 1))
     field = np.cos(wave.T @ sites + phase).sum(axis=0) / math.sqrt(6)
-    return sites[:, field >= min(threshold, float(field.max()))]
+    return sites[:, field >= threshold]

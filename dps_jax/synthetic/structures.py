@@ -1,7 +1,8 @@
 """Scenes of known truth: families of fluorescent structures, alone, superposed and moving.
 
 Contract: scenes are non-negative float32 emitter densities ``(y, x)`` or ``(t, y, x)``; sizes follow the Abbe
-period, given in pixels of the grid. The withheld families are for scoring: no training scene shows one.
+period, given in pixels of the grid. A family drawn alone may leave a small frame empty; a scene never is. The
+withheld families are for scoring: no training scene shows one.
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ def siemens_star(shape: tuple[int, int], *, spokes: int) -> np.ndarray:
     radius = np.hypot(y[:, None], x[None, :])
     phase = spokes * np.arctan2(y[:, None], x[None, :])
     to_edge = radius * np.arcsin(np.cos(phase)) / spokes
-    contrast = np.clip(np.pi * radius / spokes - 1, 0, 1)
+    # Full contrast from a period of three pixels on; below two it would come back as moiré.
+    contrast = np.clip(2 * np.pi * radius / spokes - 2, 0, 1)
     star = 0.5 + contrast * (drawing.coverage(to_edge, abbe_px=1.0) - 0.5)
     return (star * drawing.coverage(0.47 * min(shape) - radius, abbe_px=1.0)).astype(np.float32)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dps_jax.io import UserError, check_values, read_image
 from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale
-from dps_jax.operators.sampling import resampling_taps
+from dps_jax.operators.sampling import resample_region
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.training.config import FolderConfig, TrainConfig
 
@@ -44,15 +44,6 @@ def _scale(config: FolderConfig, image: np.ndarray, cutoff: float) -> PhotonScal
         config.gain if config.gain is not None else found.gain,
         config.offset if config.offset is not None else found.offset,
     )
-
-
-def resample_plane(image: np.ndarray, factor: float, shape: tuple[int, int]) -> np.ndarray:
-    """Resample ``(y, x)`` by exact overlap of pixels to ``shape``, keeping photons (NumPy)."""
-    for axis, n_out in enumerate(shape):
-        index, weights = resampling_taps(image.shape[axis], n_out, factor, "area")
-        taken = np.take(image, index, axis=axis)
-        image = np.einsum("ikx,ik->ix", taken, weights) if axis == 0 else np.einsum("yik,ik->yi", taken, weights)
-    return image
 
 
 class FolderPatches:
@@ -102,6 +93,6 @@ class FolderPatches:
         # Photons at intensity 1 on the canonical grid; the brightness varies as it does for the scenes.
         low, high = self.brightness
         unit = plane.brightest / plane.factor**2 / float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        shape = (self.patch_px, self.patch_px)
-        seen, target = (resample_plane(i.astype(float), plane.factor, shape) / unit for i in (seen, target))
+        rows = np.arange(self.patch_px)
+        seen, target = (resample_region(i, rows, rows, plane.factor, kernel="area") / unit for i in (seen, target))
         return seen, target, unit * (share or 1.0)

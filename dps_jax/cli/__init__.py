@@ -1,0 +1,88 @@
+"""The command line, ``dps-jax COMMAND ...``; the only place that sets JAX options or environment flags.
+
+Each command is a module with a dataclass of its arguments and a ``run``; it is imported only when it is asked
+for, and heavy packages only when it runs, so that ``--help`` answers at once.
+
+Exit codes: 0 done, 2 the user can mend it (one sentence on standard error), 3 some of several files failed,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from dps_jax import __version__
+
+COMMANDS = {
+    "restore": "sharpen TIFF images with the released, or your own, network",
+    "train": "train a network without ground truth on scenes and your own images",
+    "simulate": "write scenes with known truth as a microscope would see them",
+    "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
+}
+
+
+def usage() -> str:
+    """Return the text of ``dps-jax --help``."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: dps-jax COMMAND [options]\n\n"
+        f"Differentiable physics for microscopy, version {__version__}.\n\ncommands:\n{lines}\n\n"
+        f"`dps-jax COMMAND --help` explains a command.\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"dps-jax {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
+    return _guarded(words[0], words[1:])
+
+
+def _guarded(command: str, words: list[str]) -> int:
+    """Run a command; turn what a user can cause into one sentence."""
+    from dps_jax.io.errors import UserError
+
+    module = importlib.import_module(f"dps_jax.cli.{command}")
+    try:
+        parsed = module.parse(words)
+        configure_jax()
+        return int(module.run(parsed))
+    except (UserError, ValueError) as problem:
+        return complain(str(problem))
+    except MemoryError:
+        return complain("not enough memory; use a smaller --tile-px, or crop the image.")
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing half-written was left behind.", file=sys.stderr)
+        return 130
+
+
+def complain(sentence: str) -> int:
+    """Print one sentence as an error and return exit code 2."""
+    print(f"error: {sentence[:1].lower() + sentence[1:] if sentence[:2].istitle() else sentence}", file=sys.stderr)
+    return 2
+
+
+def say(text: str) -> None:
+    """Print one line of the log, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def configure_jax() -> None:
+    """Keep compiled programs between runs, in the user's cache folder; quiet JAX's remarks about devices."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = os.path.join(home, "dps_jax", "xla")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "false")

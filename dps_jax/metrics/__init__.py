@@ -1,0 +1,54 @@
+"""Scores for reports, never trained on: against the truth, of resolution, of fidelity to the measurement.
+
+Sharpness is easy to fake. Decorrelation and one-image FRC reward invented texture, RSP and RSE are blind to
+it; only ``out_of_band_correlation`` and the line pairs, which need the truth, tell it from detail. Report
+them together.
+"""
+
+from dps_jax.metrics.decorrelation import decorrelation_curve, decorrelation_resolution
+from dps_jax.metrics.fidelity import Squirrel, error_map, rse, rsp, squirrel
+from dps_jax.metrics.frc import frc_curve, frc_resolution, fsc_curve
+from dps_jax.metrics.image import (
+    least_squares_scale,
+    mae,
+    ms_ssim,
+    nrmse,
+    percentile_normalise,
+    psnr,
+    ssim,
+)
+from dps_jax.metrics.line_pairs import (
+    line_pair_dip,
+    line_pair_profile,
+    line_pair_visibility,
+    smallest_resolved_px,
+)
+from dps_jax.metrics.one_image import frc_one_image
+from dps_jax.metrics.out_of_band import out_of_band_correlation, radial_power_spectrum
+
+__all__ = [
+    "Squirrel",
+    "decorrelation_curve",
+    "decorrelation_resolution",
+    "error_map",
+    "frc_curve",
+    "frc_one_image",
+    "frc_resolution",
+    "fsc_curve",
+    "least_squares_scale",
+    "line_pair_dip",
+    "line_pair_profile",
+    "line_pair_visibility",
+    "mae",
+    "ms_ssim",
+    "nrmse",
+    "out_of_band_correlation",
+    "percentile_normalise",
+    "psnr",
+    "radial_power_spectrum",
+    "rse",
+    "rsp",
+    "smallest_resolved_px",
+    "squirrel",
+    "ssim",
+]

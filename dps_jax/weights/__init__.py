@@ -1,0 +1,97 @@
+"""Released parameters: one ``.safetensors`` file per network, with its config and provenance in the header.
+
+Files are made by the commands of ``experiments`` and read without executing code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dps_jax import models
+from dps_jax.io.errors import UserError
+from dps_jax.io.parameters import read_parameters, write_parameters
+from dps_jax.typing import Array, Params
+
+RELEASED = "universal.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network with its parameters: what ``pipelines.restore`` applies.
+
+    ``abbe_px`` is the Abbe period in input pixels that it was trained at, ``header`` its config and provenance,
+    ``sha256`` the hash of its file (empty where there is none).
+    """
+
+    module: Any
+    params: Params
+    abbe_px: float
+    header: dict[str, Any]
+    sha256: str = ""
+
+    def __call__(self, image: Array) -> Array:
+        """Map images ``(b, y, x, 1)`` to ``(b, s y, s x, 1)``."""
+        return self.module.apply({"params": self.params}, image)
+
+
+def released_path() -> Path:
+    """Return the path of the released weights inside the installed package."""
+    return Path(str(files(__package__).joinpath(RELEASED)))
+
+
+def save_network(path: Path, module: Any, params: Params, *, abbe_px: float, header: dict[str, Any]) -> None:
+    """Write a network to one file.
+
+    Parameters
+    ----------
+    header
+        Provenance: config, seed, version, final numbers; JSON types.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    name, sizes = models.config_of(module)
+    about = {"task": "restore", "model": name, "sizes": sizes, "abbe_px": abbe_px}
+    write_parameters(path, jax.device_get(params), header={**header, **about})
+
+
+def load_network(path: Path | None = None) -> Network:
+    """Load a network from a file, by default the released one, checking every array against its sizes.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is no weights file, or does not fit the network it names.
+    """
+    path = released_path() if path is None else Path(path)
+    params, header, sha256 = read_parameters(path)
+    try:
+        module = models.build(header["model"], header["sizes"])
+        abbe_px = float(header["abbe_px"])
+        side = module.grid_multiple
+        template = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 1)))["params"]
+        _same_arrays(params, template)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise UserError(
+            f"the weights file {path} does not fit this dps-jax: {problem}; "
+            "install the version it was made with, or train it again."
+        ) from None
+    return Network(module, params, abbe_px, header, sha256)
+
+
+def _same_arrays(params: Params, template: Params) -> None:
+    found = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(params)}
+    wanted = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(template)}
+    for name in sorted(set(found) | set(wanted)):
+        if found.get(name) != wanted.get(name):
+            raise ValueError(
+                f"expected the array {name} of shape {wanted.get(name)}, found {found.get(name)}"
+            )
