@@ -27,8 +27,8 @@ class Arguments:
     """Result: a .tif file, or a folder for several inputs (written there as NAME_restored.tif)."""
     na: float | None = None
     """Numerical aperture of the objective."""
-    wavelength_nm: tuple[float, ...] = ()
-    """Emission wavelength in nm; one for all, or one per channel."""
+    wavelength_nm: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
+    """Emission wavelength in nm; given once for all channels, or once per channel."""
     pixel_size_nm: float | None = None
     """Pixel size in nm; by default read from the file."""
     modulation: float = 1.0

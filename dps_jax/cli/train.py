@@ -60,8 +60,8 @@ def run(arguments: Arguments) -> int:
     config, output = arguments.settings, arguments.output
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
-    from dps_jax import models
     from dps_jax.training.loop import train
+    from dps_jax.training.steps import network_of
     from dps_jax.weights import save_network
 
     last: dict[str, float] = {}
@@ -77,8 +77,7 @@ def run(arguments: Arguments) -> int:
             params = train(config, folder, devices=arguments.devices, report=report)
         except FloatingPointError as problem:
             raise ValueError(f"{problem}; the last checkpoint is in {folder}, try a smaller learning rate") from None
-    module = models.build(config.network.name, config.network.sizes)
     header = {"config": to_dict(config), "seed": config.seed, "package_version": __version__, "final": last}
-    save_network(output, module, params, abbe_px=config.scenes.abbe_px, header=header)
+    save_network(output, network_of(config), params, abbe_px=config.scenes.abbe_px, header=header)
     say(f"wrote {output}")
     return 0

@@ -77,13 +77,13 @@ def nrmse(image: ArrayLike, truth: ArrayLike, *, normalisation: str = "euclidean
 
 
 def mae(image: ArrayLike, truth: ArrayLike) -> Array:
-    """Return the mean absolute error, in units of the images; raises ``ValueError`` for shapes that differ."""
+    """Return the mean absolute error, in units of the images; ``ValueError`` for shapes that differ."""
     image, truth = _pair(image, truth)
     return jnp.abs(image - truth).mean(_PIXELS)
 
 
 def ssim(image: ArrayLike, truth: ArrayLike, *, data_range: ArrayLike | None = None) -> Array:
-    """Return the structural similarity of Wang et al. 2004 (Gaussian window of 1.5 px, population statistics).
+    """Return the structural similarity of Wang et al. 2004 (Gaussian window of 1.5 px).
 
     ``data_range`` is a number or ``(...,)``, the truth's maximum minus its minimum if ``None``. Raises
     ``ValueError`` for shapes that differ or images below 11 px a side.
@@ -147,7 +147,8 @@ def _ms_ssim(image: Array, truth: Array, span: Any) -> Array:
     for scale, weight in enumerate(_MS_WEIGHTS):
         last = scale == len(_MS_WEIGHTS) - 1
         value = _similarity(image, truth, span, luminance=last)
-        product = product * jnp.maximum(value, 0.0) ** weight
+        # Guarded twice: the gradient of a root is infinite at 0.
+        product = product * jnp.where(value > 0, jnp.where(value > 0, value, 1.0) ** weight, 0.0)
         ny, nx = (n // 2 * 2 for n in image.shape)
         image, truth = (bin_area(a[:ny, :nx], 2) / 4 for a in (image, truth))
     return product

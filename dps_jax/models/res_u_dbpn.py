@@ -8,7 +8,10 @@ back-projection units, with (leaky) ReLU. This one differs where a measurement o
 - PReLU in place of ReLU, as in the DBPN paper;
 - pixel shuffle in place of transposed convolution (see ``blocks``);
 - sizes for a CPU: 16/32/64 channels by default; the width is configuration;
-- a softplus at the end: emitters are not negative, and its gradient does not die in the dark.
+- a softplus at the end: emitters are not negative, and its gradient does not die in the dark;
+- the physics once more inside the network (``consistency_steps``): the estimate is multiplied by the
+  Richardson-Lucy correction ``A^T(y / A x)`` to a power between 0 and 1 that the network chooses pixel by
+  pixel, so that it can follow the data where there are photons and its own judgement where there is noise.
 """
 
 from __future__ import annotations
@@ -17,7 +20,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dps_jax.models.blocks import ConvAct, DownProjection, Downscale, PReLU, ResidualBlock, UpProjection, Upscale
+from dps_jax.operators.convolve import convolve
+from dps_jax.operators.forward import camera_image
+from dps_jax.operators.sampling import bin_area_adjoint
+from dps_jax.optics.psf import airy_psf
 from dps_jax.typing import Array
+
+# Intensity, relative to the brightest structures, below which the data count as dark.
+_DARK = 0.02
 
 
 class ResUDBPN(nn.Module):
@@ -34,12 +44,18 @@ class ResUDBPN(nn.Module):
         whose outputs are concatenated.
     projection_features
         Features of the back-projection units; by default ``channels[0]``.
+    consistency_steps
+        Gated Richardson-Lucy steps after the last layer; 0 is the published network.
+    abbe_px
+        Abbe period in input pixels at which the network is used; the consistency steps need it.
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
     blocks: int = 1
     projections: int = 1
     projection_features: int | None = None
+    consistency_steps: int = 0
+    abbe_px: float = 2.5
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -58,8 +74,27 @@ class ResUDBPN(nn.Module):
             )
         features = self._back_project(self._u_net(ConvAct(self.channels[0])(image)))
         # Starting dark (softplus(-2) = 0.13) keeps the first steps from paying for a bright empty field.
-        logits = nn.Conv(1, (3, 3), bias_init=nn.initializers.constant(-2.0), name="head")(features)
-        return nn.softplus(logits.astype(jnp.float32))
+        outputs = 1 + self.consistency_steps
+        logits = nn.Conv(outputs, (3, 3), bias_init=nn.initializers.constant(-2.0), name="head")(features)
+        logits = logits.astype(jnp.float32)
+        estimate = nn.softplus(logits[..., 0])
+        for step in range(self.consistency_steps):
+            estimate = self._follow_data(estimate, image[..., 0], nn.sigmoid(logits[..., 1 + step]))
+        return estimate[..., None]
+
+    def _follow_data(self, estimate: Array, image: Array, trust: Array) -> Array:
+        """Multiply by the Richardson-Lucy correction to the power of ``trust``; all ``(b, y, x)``."""
+        psf = airy_psf(abbe_px=self.scale * self.abbe_px, size=2 * self._psf_reach + 1)
+        predicted = camera_image(estimate, psf, factor=self.scale, boundary="reflect")
+        ratio = (jnp.maximum(image, 0.0) + _DARK) / (predicted + _DARK)
+        # The kernel is symmetric: blurring the repeated ratio is the adjoint of blur and bin, inside the border.
+        correction = convolve(bin_area_adjoint(ratio, self.scale), psf, boundary="reflect")
+        return estimate * jnp.exp(trust * jnp.log(jnp.maximum(correction, _DARK)))
+
+    @property
+    def _psf_reach(self) -> int:
+        # Two Abbe periods hold nine tenths of the light; the rest would double the overlap of tiles.
+        return int(2 * self.scale * self.abbe_px)
 
     def _level(self, x: Array, features: int) -> Array:
         for _ in range(self.blocks):
@@ -111,4 +146,5 @@ class ResUDBPN(nn.Module):
             if level:  # one convolution down to this grid and one up from it; 1 for the uneven halving
                 total += 2 * 2**level + 1
         total += 4 * 1 + (self.projections - 1) * 8 + 1  # projections on the input grid, head on the fine one
+        total += self.consistency_steps * (2 * self._psf_reach / self.scale + 1)
         return int(-(-total // self.grid_multiple) * self.grid_multiple)

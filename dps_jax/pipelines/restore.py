@@ -181,6 +181,7 @@ class _PlaneRestorer:
             local.append(np.arange(*spans[axis]) - scale * tile.padded[axis][0] * ratio)
         kernel = "area" if ratio < 0.5 else "lanczos"
         values = resample_region(fine, local[0], local[1], ratio, kernel=kernel)
+        np.maximum(values, 0.0, out=values)  # the kernel's negative lobes may undershoot beside bright points
         out[spans[0][0] : spans[0][1], spans[1][0] : spans[1][1]] = values * unit
 
 

@@ -19,6 +19,9 @@ from dps_jax.typing import Array
 
 FACTOR = 2  # fine pixels per camera pixel along each axis
 
+# A widefield microscope with an oil objective and a common camera: the instrument of the demo.
+DEMO_SYSTEM = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=65.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:

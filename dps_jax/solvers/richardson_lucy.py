@@ -49,7 +49,7 @@ def richardson_lucy_step(
 
 
 def richardson_lucy(
-    image: Array, psf: Array, *, iterations: int = 20, factor: int = 2, boundary: str = "reflect"
+    image: Array, psf: Array, *, iterations: int | Array = 20, factor: int = 2, boundary: str = "reflect"
 ) -> Array:
     """Run ``iterations`` steps from a flat start.
 
@@ -75,7 +75,8 @@ def richardson_lucy(
     ValueError
         If ``iterations`` is below 1, or the kernel has an even side.
     """
-    _checks.positive_integer("iterations", iterations)
+    if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
+        _checks.positive_integer("iterations", iterations)
 
     def body(_: int, x: Array) -> Array:
         return richardson_lucy_step(x, image, psf, factor=factor, boundary=boundary)

@@ -28,6 +28,8 @@ class NetworkConfig:
     """Residual blocks per level."""
     projections: int = 1
     """Back-projection stages."""
+    consistency_steps: int = 2
+    """Gated Richardson-Lucy steps inside the network; 0 is the published architecture."""
 
     @property
     def sizes(self) -> dict[str, Any]:

@@ -24,6 +24,11 @@ from dps_jax.typing import Array, Params, Scalars
 State = dict[str, Any]
 
 
+def network_of(config: TrainConfig) -> Any:
+    """Return the network of a config, told the sampling it will be used at."""
+    return models.build(config.network.name, {**config.network.sizes, "abbe_px": config.scenes.abbe_px})
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Return Adam with warm-up, cosine decay over ``steps`` and clipping of the global norm."""
     warmup = min(config.warmup_steps, max(1, steps // 10))
@@ -39,7 +44,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 def init_state(config: TrainConfig) -> State:
     """Return the state before the first step; a function of the config's seed."""
-    module = models.build(config.network.name, config.network.sizes)
+    module = network_of(config)
     side = config.scenes.patch_px
     params = module.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 1), jnp.float32))["params"]
     optimizer = make_optimizer(config.optimizer, config.steps)
@@ -48,7 +53,7 @@ def init_state(config: TrainConfig) -> State:
 
 def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple[Array, Scalars]]:
     """Return ``loss(params, batch) -> (loss, diagnostics)``: network, forward model, objective."""
-    module = models.build(config.network.name, config.network.sizes)
+    module = network_of(config)
     psf = airy_psf(abbe_px=SCALE * config.scenes.abbe_px)
     m = config.objective.margin_px
     weights = config.objective.weights
