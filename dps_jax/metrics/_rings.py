@@ -33,7 +33,8 @@ def rings(shape: Sequence[int], *, step_px: Sequence[float] | None = None) -> Ri
     """Return the rings one coarsest frequency step wide, from zero to the Nyquist frequency of the x axis.
 
     The step is ``1 / n`` for the shortest side ``n``, so that in an oblong image every ring still holds
-    coefficients from all directions. ``step_px`` is the sampling step of each axis, in pixels of the x axis.
+    coefficients from all directions; one half-way between two rings belongs to the lower. ``step_px`` is the
+    sampling step of each axis, in pixels of the x axis.
     """
     steps = np.ones(len(shape)) if step_px is None else np.asarray(step_px, dtype=float)
     axes = [np.fft.fftfreq(n, d) for n, d in zip(shape[:-1], steps[:-1], strict=True)]

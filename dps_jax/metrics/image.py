@@ -117,7 +117,9 @@ def percentile_normalise(image: ArrayLike, *, low: float = 0.1, high: float = 99
         raise ValueError(f"expected 0 <= low < high <= 100, got low {low!r} and high {high!r}")
     image = jnp.asarray(image, jnp.float32)
     bottom, top = (jnp.percentile(image, q, axis=_PIXELS, keepdims=True) for q in (low, high))
-    return jnp.where(top > bottom, (image - bottom) / jnp.where(top > bottom, top - bottom, 1.0), 0.0)
+    # Interpolated percentiles of a constant image may differ in their last digits.
+    spread = top - bottom > 1e-6 * jnp.maximum(jnp.abs(top), jnp.abs(bottom))
+    return jnp.where(spread, (image - bottom) / jnp.where(spread, top - bottom, 1.0), 0.0)
 
 
 def _pair(image: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from dps_jax import _checks
 
 _BLOCK = 1 << 15  # pixels worked on at a time: a few arrays of them fit the processor's cache
-_STEPS_PER_RADIUS = 16  # fast mode: lattice points per radius; 0.8 % of the range off at worst in trials
+_STEPS_PER_RADIUS = 25  # fast mode: lattice points per radius; 0.6 % of the range off at worst in trials
 
 
 def rolling_ball_background(
@@ -33,7 +33,7 @@ def rolling_ball_background(
     radius_px
         Radius of the ball, at least 1: larger than the objects, smaller than the background's undulations.
     method
-        ``"exact"`` evaluates every pixel, ``"fast"`` a lattice of a sixteenth of the radius with every pixel
+        ``"exact"`` evaluates every pixel, ``"fast"`` a lattice of 1/25 of the radius with every pixel
         of the image still in the minimum, then interpolates linearly and cuts what exceeds the image.
     height
         Height of the ball as a share of the image's range. Lower it where a few hot pixels set the range.
@@ -125,13 +125,11 @@ def _background(
 
 
 def _roll(image: np.ndarray, radius_px: float, height: float, step: int) -> np.ndarray:
-    """Evaluate the ball's surface at every ``step``-th pixel of both axes, the last one at or past the border."""
+    """Evaluate the ball's surface at every ``step``-th pixel of both axes, the last at or past the border."""
     ny, nx = (-(-(n - 1) // step) + 1 for n in image.shape)
-    reach = min(int(radius_px), max(image.shape) - 1)
-    after = [
-        (reach, reach + (n - 1) * step + 1 - size) for n, size in zip((ny, nx), image.shape, strict=True)
-    ]
-    padded = np.pad(image, after, constant_values=np.inf)
+    reach = min(int(radius_px), (max(ny, nx) - 1) * step)  # further away there is no pixel
+    beyond = [reach + (n - 1) * step + 1 - size for n, size in zip((ny, nx), image.shape, strict=True)]
+    padded = np.pad(image, [(reach, after) for after in beyond], constant_values=np.inf)
     # One contiguous array per phase of the lattice, so that a shift by any number of pixels is a plain slice.
     phases = [[np.ascontiguousarray(padded[y::step, x::step]) for x in range(step)] for y in range(step)]
     drop = _drop(radius_px, height, reach)
