@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dps_jax.cli import say
+from dps_jax import _checks
+from dps_jax.cli import parsing, say
+from dps_jax.cli.outputs import made_folder, pair_outputs
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
+
+if TYPE_CHECKING:  # these start JAX
+    from dps_jax.pipelines.restore_file import FileOptions
+    from dps_jax.weights import Network
+
+_POSITIVE = ("na", "pixel_size_nm", "modulation", "refractive_index", "output_pixel_size_nm", "background_radius_nm")
+
+# The text of such an option says what happens without it.
+Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -21,27 +33,31 @@ class Arguments:
     (frames, planes and channels, each plane restored by itself) are understood.
     """
 
-    inputs: tyro.conf.Positional[tuple[Path, ...]]
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE ...", help_behavior_hint="")
+    ] = ()
     """TIFF files."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Result: a .tif file, or a folder for several inputs (written there as NAME_restored.tif)."""
-    na: float | None = None
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
+    """Result: a .tif file, or a folder, where it is written as NAME_restored.tif."""
+    na: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(required)")] = None
     """Numerical aperture of the objective."""
-    wavelength_nm: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
-    """Emission wavelength in nm; given once for all channels, or once per channel."""
-    pixel_size_nm: float | None = None
+    wavelength_nm: Annotated[
+        tuple[float, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(required, repeatable)")
+    ] = ()
+    """Emission wavelength in nm, once for all channels; or repeated, once for each channel."""
+    pixel_size_nm: Unset = None
     """Pixel size in nm; by default read from the file."""
     modulation: float = 1.0
     """Resolution of the input over widefield: 1 for widefield or confocal, about 2 for linear SIM."""
     refractive_index: float = 1.515
     """Of the immersion medium."""
-    output_pixel_size_nm: float | None = None
+    output_pixel_size_nm: Unset = None
     """Pixel size of the result in nm; by default half the input's."""
-    background_radius_nm: float | None = None
+    background_radius_nm: Unset = None
     """Remove uneven background with a rolling ball of this radius; by default only a constant level."""
-    background: float | None = None
+    background: Unset = None
     """The constant background level in the image's unit; by default measured."""
-    weights: Path | None = None
+    weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
     tile_px: int = 512
     """Side of a tile; less needs less memory."""
@@ -49,68 +65,73 @@ class Arguments:
 
 def parse(words: list[str]) -> Arguments:
     """Read the command's arguments."""
-    return tyro.cli(Arguments, args=words, prog="dps-jax restore")
+    return parsing.parse(Arguments, words, command="restore")
 
 
 def run(arguments: Arguments) -> int:
     """Restore every input; return 0, 2 if none could be restored, or 3 if some could not."""
-    targets = _targets(arguments)
-    for source, target in targets:
-        check_output(target, [source for source, _ in targets])
-    from dps_jax.weights import load_network
+    targets, folder = pair_outputs(arguments.inputs, arguments.output)
+    _check_numbers(arguments)
+    with made_folder(folder) if folder else contextlib.nullcontext():
+        for _, target in targets:
+            check_output(target, arguments.inputs)
+        from dps_jax.weights import load_network
 
-    network = load_network(arguments.weights)
+        network = load_network(arguments.weights)
+        if len(targets) == 1:
+            _restore(arguments, network, *targets[0])
+            return 0
+        return _restore_all(arguments, network, targets)
+
+
+def _check_numbers(arguments: Arguments) -> None:
+    """Refuse what no image could be restored with, before any is read."""
+    for name in _POSITIVE:
+        value = getattr(arguments, name)
+        if value is not None:
+            _checks.positive(_flag(name), value)
+    for value in arguments.wavelength_nm:
+        _checks.positive("--wavelength-nm", value)
+    _checks.positive_integer("--tile-px", arguments.tile_px)
+    missing = [_flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
+    if missing:
+        raise UserError(
+            "the numerical aperture of the objective and the emission wavelength must be known; "
+            f"give {' and '.join(missing)}."
+        )
+    if arguments.na is not None and arguments.na > arguments.refractive_index:
+        raise UserError(
+            f"expected --na to be at most the refractive index of the immersion medium, got {arguments.na:g} "
+            f"above {arguments.refractive_index:g}; check --na and --refractive-index."
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _restore_all(arguments: Arguments, network: Network, targets: list[tuple[Path, Path]]) -> int:
+    """Restore what can be restored and say what cannot."""
     failed = 0
     for source, target in targets:
         try:
             _restore(arguments, network, source, target)
         except (UserError, ValueError) as problem:
-            if len(targets) == 1:
-                raise
             failed += 1
-            say(f"error: {source}: {problem}")
+            say(f"error: {problem}" if str(source) in str(problem) else f"error: {source}: {problem}")
     if failed:
-        say(f"error: {failed} of {len(targets)} files could not be restored.")
+        say(f"error: {failed} of {len(targets)} files could not be restored; the reasons are above.")
     return 0 if not failed else 2 if failed == len(targets) else 3
 
 
-def _targets(arguments: Arguments) -> list[tuple[Path, Path]]:
-    """Pair every input with its output file; make the folder for several."""
-    inputs, output = arguments.inputs, arguments.output
-    if not inputs:
-        raise UserError("expected at least one TIFF file to restore, got none.")
-    is_folder = len(inputs) > 1 or output.is_dir() or output.suffix.lower() not in (".tif", ".tiff")
-    if not is_folder:
-        return [(inputs[0], output)]
-    if output.exists() and not output.is_dir():
-        raise UserError(f"expected a folder for {len(inputs)} results, but {output} is a file.")
-    stems = [path.stem for path in inputs]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise UserError(f"expected inputs of different names, but {', '.join(twice)} would be written twice.")
-    missing = [path for path in inputs if not path.exists()]
-    if len(missing) == len(inputs):
-        raise UserError(f"{missing[0]} does not exist; check the name.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UserError(f"the output folder {output} cannot be made: {problem.strerror}.") from None
-    return [(path, output / f"{path.stem}_restored.tif") for path in inputs]
+def _restore(arguments: Arguments, network: Network, source: Path, target: Path) -> None:
+    from dps_jax.pipelines.restore_file import restore_file
 
-
-def _restore(arguments: Arguments, network: object, source: Path, target: Path) -> None:
-    from dps_jax.pipelines.restore_file import FileOptions, restore_file
-
-    options = FileOptions(
-        na=arguments.na,
-        wavelength_nm=arguments.wavelength_nm,
-        pixel_size_nm=arguments.pixel_size_nm,
-        modulation=arguments.modulation,
-        refractive_index=arguments.refractive_index,
-        output_pixel_size_nm=arguments.output_pixel_size_nm,
-        background_radius_nm=arguments.background_radius_nm,
-        background=arguments.background,
-        tile_px=arguments.tile_px,
-    )
     with LateProgress(f"restoring {source.name}") as progress:
-        restore_file(source, target, options, network, log=say, progress=progress)  # type: ignore[arg-type]
+        restore_file(source, target, _options(arguments), network, log=say, progress=progress)
+
+
+def _options(arguments: Arguments) -> FileOptions:
+    from dps_jax.pipelines.restore_file import FileOptions
+
+    return FileOptions(**{f.name: getattr(arguments, f.name) for f in fields(FileOptions)})

@@ -18,6 +18,7 @@ from .errors import UserError
 
 FORMAT_VERSION = 1
 _HEADER = "dps_jax"
+_CHECKSUM = "content_sha256"
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
@@ -44,6 +45,14 @@ def nest(flat: dict[str, np.ndarray]) -> dict[str, Any]:
     return nested
 
 
+def _checksum(flat: dict[str, np.ndarray], header: dict[str, Any]) -> str:
+    """Return the SHA-256 of the arrays (names, types, shapes, values) and of the rest of the header."""
+    from safetensors.numpy import save
+
+    rest = {k: v for k, v in header.items() if k != _CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + save(flat)).hexdigest()
+
+
 def write_parameters(path: str | os.PathLike[str], params: dict[str, Any], *, header: dict[str, Any]) -> None:
     """Write parameters and a JSON ``header`` atomically; equal arguments give equal bytes.
 
@@ -54,8 +63,11 @@ def write_parameters(path: str | os.PathLike[str], params: dict[str, Any], *, he
     """
     from safetensors.numpy import save
 
-    text = json.dumps({"format_version": FORMAT_VERSION, **header}, sort_keys=True)
-    content = save(flatten(params), metadata={_HEADER: text})
+    flat = flatten(params)
+    # As it will be read, with JSON's types; one metadata entry, since the library does not order several.
+    about = json.loads(json.dumps({"format_version": FORMAT_VERSION, **header}))
+    about[_CHECKSUM] = _checksum(flat, about)
+    content = save(flat, metadata={_HEADER: json.dumps(about, sort_keys=True)})
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(content)
 
@@ -93,6 +105,10 @@ def read_parameters(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         )
     try:
         flat = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
+        # Files of before the checksum lack it; any other file must have the right one.
+        if _CHECKSUM in header and header[_CHECKSUM] != _checksum(flat, header):
+            raise ValueError("its checksum does not match its content")
+        params = nest(flat)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise UserError(f"the weights file {path} is damaged ({problem}); copy it again.") from None
-    return nest(flat), header, hashlib.sha256(content).hexdigest()
+    return params, header, hashlib.sha256(content).hexdigest()

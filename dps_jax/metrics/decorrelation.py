@@ -72,8 +72,8 @@ def decorrelation_curve(
     return profile[0], _curve(profile, np.inf if high_pass is None else high_pass)
 
 
-def _profile(image: np.ndarray, grid: Rings) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sum ``|F|``, ``|F|^2`` and the number of coefficients over each ring; the radii first."""
+def _profile(image: np.ndarray, grid: Rings) -> tuple[np.ndarray, ...]:
+    """Return per ring: radius, mean square radius, sums of ``|F|`` and ``|F|^2``, number of coefficients."""
     image = image - image.mean()
     for axis, size in enumerate(image.shape):
         image = image * np.expand_dims(tukey_window(size, _TAPER), 1 - axis)
@@ -84,13 +84,17 @@ def _profile(image: np.ndarray, grid: Rings) -> tuple[np.ndarray, np.ndarray, np
         weighted = (values * grid.multiplicity).ravel()
         return np.bincount(index, weights=weighted, minlength=count)[:count]
 
-    return 2 * grid.frequencies, sums(magnitude), sums(magnitude**2), grid.sizes
+    # The filters act by a ring's mean square radius: next to zero they grow with the square.
+    squared = [np.square(2 * f) for f in (fft.fftfreq(image.shape[0]), fft.rfftfreq(image.shape[1]))]
+    mean_square = sums(squared[0][:, None] + squared[1]) / grid.sizes
+    return 2 * grid.frequencies, mean_square, sums(magnitude), sums(magnitude**2), grid.sizes
 
 
 def _curve(profile: tuple[np.ndarray, ...], high_pass: float) -> np.ndarray:
     """Correlate the high-passed image with its phase inside each radius."""
-    radii, magnitude, energy, sizes = profile
-    gain = 1 - np.exp(-2 * (np.where(radii > 0, high_pass, 0) * radii) ** 2)
+    _, mean_square, magnitude, energy, sizes = profile
+    gain = np.ones(sizes.size) if np.isinf(high_pass) else 1 - np.exp(-2 * high_pass**2 * mean_square)
+    gain[0] = 0
     total = np.sqrt((gain**2 * energy).sum())
     # Ring 0 is the removed mean: it has no phase, and is in neither sum.
     pairs = np.cumsum(sizes) - sizes[0]

@@ -179,6 +179,8 @@ class _PlaneRestorer:
             spans.append((int(np.ceil(a)), stop))
             # Positions in the padded tile: pixel i begins at i / ratio fine pixels from the image's corner.
             local.append(np.arange(*spans[axis]) - scale * tile.padded[axis][0] * ratio)
+        if min(len(positions) for positions in local) == 0:
+            return  # the canonical grid is rounded up: its last sliver may hold no output pixel's centre
         kernel = "area" if ratio < 0.5 else "lanczos"
         values = resample_region(fine, local[0], local[1], ratio, kernel=kernel)
         np.maximum(values, 0.0, out=values)  # the kernel's negative lobes may undershoot beside bright points
@@ -242,6 +244,8 @@ def restore(
         )
     if output_pixel_size_nm is not None:
         _checks.positive("output_pixel_size_nm", output_pixel_size_nm)
+    if background is not None and not np.isfinite(background):
+        raise ValueError(f"expected background to be a finite number, got {background!r}")
     if not np.all(np.isfinite(image)):
         raise ValueError("expected an image without NaN or infinity, got one that holds some")
     notes = check_sampling(system)

@@ -9,7 +9,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dps_jax import _checks
 
@@ -141,6 +141,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints"):
             _checks.positive_integer(name, getattr(self, name))
+        if not self.network.channels:
+            raise ValueError("expected network.channels with at least one level, got none")
         multiple = 2 ** (len(self.network.channels) - 1)
         patch, margin = self.scenes.patch_px, self.objective.margin_px
         if patch % multiple:
@@ -156,6 +158,32 @@ class TrainConfig:
             raise ValueError(f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}")
         if not self.objective.weights:
             raise ValueError("expected at least one loss weight that is not 0")
+        _check_ranges(self)
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    """Refuse numbers that would only fail, or quietly do nothing, deep inside a run."""
+    network, scenes, images = config.network, config.scenes, config.images
+    objective, optimizer = config.objective, config.optimizer
+    for i, features in enumerate(network.channels):
+        _checks.positive_integer(f"network.channels[{i}]", features)
+    for name in ("blocks", "projections"):
+        _checks.positive_integer(f"network.{name}", getattr(network, name))
+    _checks.positive("scenes.abbe_px", scenes.abbe_px)
+    for name in ("background", "read_noise", "psf_error", "empty"):
+        _checks.non_negative(f"scenes.{name}", getattr(scenes, name))
+    for name in ("learning_rate", "clip_norm"):
+        _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
+    for name, value in (("scenes.empty", scenes.empty), ("images.share", images.share)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"expected {name} between 0 and 1, got {value!r}")
+    _checks.positive("images.gain", images.gain)
+    for name, value in objective.weights.items():
+        _checks.non_negative(f"objective.{name}", value)
+    whole = (("seed", config.seed), ("objective.margin_px", objective.margin_px))
+    for name, number in (*whole, ("network.consistency_steps", network.consistency_steps)):
+        if number < 0:
+            raise ValueError(f"expected {name} to be a whole number of 0 or more, got {number!r}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -191,14 +219,16 @@ def from_dict(kind: type[T], values: dict[str, Any], *, where: str = "config") -
 def _typed(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where=where)  # type: ignore[arg-type]
-    text = str(hint)
+    if get_origin(hint) is tuple:
+        return _typed_tuple(get_args(hint), value, where)
     if isinstance(value, list):
-        if not text.startswith("tuple"):
-            raise ValueError(f"expected {where} to be one value, got {value!r}")
-        return tuple(value)
-    if value is None:
+        raise ValueError(f"expected {where} to be one value, got {value!r}")
+    optional = type(None) in get_args(hint)
+    if value is None and optional:
         return None
-    if "Path" in text:
+    if Path in get_args(hint):
+        if not isinstance(value, (str, Path)):
+            raise ValueError(f"expected {where} to be a path, got {value!r}")
         return Path(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     wants = "str" if hint is str else "a whole number" if hint is int else "a number"
@@ -206,6 +236,14 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if not fits:
         raise ValueError(f"expected {where} to be {wants}, got {value!r}")
     return float(value) if hint is not int and number else value
+
+
+def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    many = kinds[-1] is Ellipsis
+    if not isinstance(value, (list, tuple)) or not (many or len(value) == len(kinds)):
+        wants = "a list" if many else f"a list of {len(kinds)}"
+        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
+    return tuple(_typed(kinds[0], v, f"{where}[{i}]") for i, v in enumerate(value))
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 from dps_jax.training.config import TrainConfig, to_dict
@@ -60,6 +61,7 @@ def train(
             if done % config.log_every == 0 or done == config.steps:
                 log.write(done, diagnostics, config.batch)
             if done % config.checkpoint_every == 0 or done == config.steps:
+                _refuse_non_finite(done, diagnostics)  # or broken parameters would replace the good ones
                 checkpoints.save(state)
     return jax.device_get(state["params"])
 
@@ -68,9 +70,20 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     """Write the config into a new folder; refuse a folder that belongs to another config."""
     folder.mkdir(parents=True, exist_ok=True)
     path, mine = folder / "config.json", json.dumps(to_dict(config), indent=1)
-    if path.exists() and path.read_text(encoding="utf-8") != mine:
-        raise ValueError(f"expected {folder} to be empty or a run of this config, found a run of another one")
-    path.write_text(mine, encoding="utf-8")
+    if path.exists():
+        if path.read_text(encoding="utf-8") != mine:
+            raise ValueError(f"expected {folder} to be empty or a run of this config, found a run of another one")
+        return
+    with atomic_path(path) as temporary:  # half a config would make the run look like another one's
+        temporary.write_text(mine, encoding="utf-8")
+
+
+def _refuse_non_finite(step: int, diagnostics: dict[str, jax.Array]) -> None:
+    # The loss is that of the parameters before the update, the norm that of those after it.
+    for what, name in (("loss", "loss"), ("norm of the parameters", "parameter_norm")):
+        value = float(diagnostics[name])
+        if not math.isfinite(value):
+            raise FloatingPointError(f"expected a finite {what}, got {value} at step {step}")
 
 
 class _Log:
@@ -79,15 +92,15 @@ class _Log:
     def __init__(self, path: Path, start: int, report: Report | None) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= start]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._path, self._report = path, report
         self._clock, self._step = time.perf_counter(), start
 
     def write(self, step: int, diagnostics: dict[str, jax.Array], batch: int) -> None:
         """Append one line; refuse a loss that is not finite."""
+        _refuse_non_finite(step, diagnostics)
         values = {name: float(value) for name, value in diagnostics.items()}
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(f"expected a finite loss, got {values['loss']} at step {step}")
         now = time.perf_counter()
         rate = (step - self._step) * batch / max(now - self._clock, 1e-9)
         self._clock, self._step = now, step

@@ -88,10 +88,10 @@ def load_network(path: Path | None = None) -> Network:
 
 
 def _same_arrays(params: Params, template: Params) -> None:
-    found = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(params)}
-    wanted = {jax.tree_util.keystr(k): v.shape for k, v in jax.tree_util.tree_leaves_with_path(template)}
+    found, wanted = (
+        {jax.tree_util.keystr(k): (v.shape, str(v.dtype)) for k, v in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, template)
+    )
     for name in sorted(set(found) | set(wanted)):
         if found.get(name) != wanted.get(name):
-            raise ValueError(
-                f"expected the array {name} of shape {wanted.get(name)}, found {found.get(name)}"
-            )
+            raise ValueError(f"expected the array {name} as {wanted.get(name)}, found {found.get(name)}")

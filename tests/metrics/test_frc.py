@@ -27,7 +27,7 @@ def correlated(rng, shape, noise=1.0):
     return [(signal + noise * rng.normal(size=shape)).astype(np.float32) for _ in range(2)]
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (63, 63), (48, 80), (81, 50)])
+@pytest.mark.parametrize("shape", [(63, 63), (48, 80), (81, 50)])
 def test_curve_is_the_definition(rng, shape):
     a, b = correlated(rng, shape)
     expected, width = frc_by_masks(a, b)
@@ -61,33 +61,30 @@ def test_equal_images_correlate_fully_and_scale_is_free(rng):
 
 
 def test_batch_equals_single_images_under_jit(rng):
-    a, b = (np.stack(x) for x in zip(*[correlated(rng, (200, 224)) for _ in range(3)], strict=True))
-    batch = jax.jit(metrics.frc_curve)(a, b)[1]
-    vmapped = jax.vmap(lambda x, y: metrics.frc_curve(x, y)[1])(a, b)
-    singles = np.stack([metrics.frc_curve(x, y)[1] for x, y in zip(a, b, strict=True)])
-    np.testing.assert_allclose(batch, singles, atol=1e-5)
-    np.testing.assert_allclose(vmapped, singles, atol=1e-5)
-    resolution = metrics.frc_resolution(a, b, pixel_size_nm=10.0, threshold=0.4)
-    alone = [
-        float(metrics.frc_resolution(x, y, pixel_size_nm=10.0, threshold=0.4))
-        for x, y in zip(a, b, strict=True)
-    ]
-    np.testing.assert_allclose(resolution, alone, rtol=1e-3)
+    a, b = (np.stack(x) for x in zip(*[correlated(rng, (200, 224)) for _ in range(2)], strict=True))
+
+    def both(x, y):
+        return metrics.frc_curve(x, y)[1], metrics.frc_resolution(x, y, pixel_size_nm=10.0, threshold=0.4)
+
+    batch, vmapped = jax.jit(lambda x, y: (both(x, y), jax.vmap(both)(x, y)))(a, b)
+    curves, resolutions = zip(*[both(x, y) for x, y in zip(a, b, strict=True)], strict=True)
+    for found in (batch, vmapped):
+        np.testing.assert_allclose(found[0], np.stack(curves), atol=1e-5)
+        np.testing.assert_allclose(found[1], np.stack(resolutions), rtol=1e-3)
 
 
 def test_gradient_is_the_slope(rng):
     a, b = correlated(rng, (32, 40))
     direction = rng.normal(size=a.shape).astype(np.float32)
 
-    def score(x):
-        return metrics.frc_curve(x, b)[1].sum()
-
+    score = jax.jit(lambda x: metrics.frc_curve(x, b)[1].sum())
+    gradient = jax.jit(jax.grad(score))
     step = 1e-2
     slope = (score(a + step * direction) - score(a - step * direction)) / (2 * step)
     # Central difference: float32 rounding 1e-6 * 17 / 2e-2 = 1e-3, beside slopes of order 0.1 to 1.
-    np.testing.assert_allclose(jnp.vdot(jax.grad(score)(a), direction), slope, rtol=2e-2, atol=3e-3)
+    np.testing.assert_allclose(jnp.vdot(gradient(a), direction), slope, rtol=2e-2, atol=3e-3)
     for flat in (np.zeros_like(a), np.ones_like(a)):
-        assert np.all(np.isfinite(jax.grad(score)(flat)))
+        assert np.all(np.isfinite(gradient(flat)))
 
 
 @pytest.mark.parametrize("period_nm", [100, 150, 200])

@@ -95,8 +95,11 @@ def test_ms_ssim(pair):
     np.testing.assert_allclose(ms_ssim(truth, truth), 1, atol=1e-5)
 
 
-def test_ms_ssim_of_the_negative_is_zero_with_a_finite_gradient(pair):
-    truth = pair[1][0] - 500
+def test_ms_ssim_of_the_negative_is_zero_with_a_finite_gradient(pair, monkeypatch):
+    monkeypatch.setattr(
+        "dps_jax.metrics.image._MS_WEIGHTS", (0.5, 0.5)
+    )  # two scales compile faster than five
+    truth = pair[1][0, :48, :48] - 500
     assert float(metrics.ms_ssim(-truth, truth)) == 0.0
     assert np.all(np.isfinite(jax.jit(jax.grad(lambda i: metrics.ms_ssim(i, truth)))(-truth)))
 

@@ -30,7 +30,7 @@ def test_dip_of_two_gaussian_lines(angle_rad, ratio):
         separation_px=ratio * sigma,
         length_px=40,
     )
-    # Bilinear interpolation is off by up to curvature / 8 = 1 / (8 sigma^2) per axis, in the peak and the middle.
+    # Bilinear interpolation is off by up to curvature / 8 = 1 / (8 sigma^2) per axis, in peak and middle.
     np.testing.assert_allclose(found, dip_in_closed_form(ratio * sigma, sigma), atol=4 / (8 * sigma**2))
 
 

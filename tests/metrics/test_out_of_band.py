@@ -51,7 +51,7 @@ def test_gradient_raises_the_score(rng):
     def score(x):
         return metrics.out_of_band_correlation(x, truth, cutoff_cycles_px=CUTOFF)
 
-    direction = jax.grad(score)(image)
+    direction = jax.jit(jax.grad(score))(image)
     size = float((direction**2).sum())
     step = 0.05 / size  # predicts a rise of 0.05
     np.testing.assert_allclose(score(image + step * direction) - score(image), 0.05, rtol=0.2)

@@ -40,8 +40,8 @@ def test_exact_with_another_height(rng):
 def test_fast_is_near_exact(rng, radius, size):
     image = cell_image(rng, size)[0]
     exact, fast = (rolling_ball_background(image, radius_px=radius, method=m) for m in ("exact", "fast"))
-    # Between lattice points h = R / 25 apart, where two ball surfaces of slopes +-g meet, the line errs by at most
-    # g h / 2. A ball that touches up to 0.45 R away has g = range / (2 R): 1 % of the range, which is the promise.
+    # Between lattice points h = R / 25 apart, where two ball surfaces of slopes +-g meet, a line errs by at
+    # most g h / 2. Balls that touch up to 0.45 R away have g = range / (2 R): 1 % of it, which is promised.
     assert np.abs(fast - exact).max() < 0.01 * np.ptp(image)
     assert not np.array_equal(fast, exact)
 
