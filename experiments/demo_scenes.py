@@ -45,7 +45,10 @@ def score_scenes(network: Network, *, photons: float, scenes: int) -> dict[str, 
 def gains(rows: dict[str, list[dict[str, float]]], over: str) -> dict[str, float]:
     """Return mean and standard error of our PSNR above that of the method ``over``."""
     steps = [a["psnr_db"] - b["psnr_db"] for a, b in zip(rows["ours"], rows[over], strict=True)]
-    return {"mean_db": float(np.mean(steps)), "standard_error_db": float(np.std(steps, ddof=1) / np.sqrt(len(steps)))}
+    return {
+        "mean_db": float(np.mean(steps)),
+        "standard_error_db": float(np.std(steps, ddof=1) / np.sqrt(len(steps))),
+    }
 
 
 def score_levels(network: Network, *, scenes: int) -> dict[str, dict[str, float]]:
@@ -53,7 +56,10 @@ def score_levels(network: Network, *, scenes: int) -> dict[str, dict[str, float]
     numbers = {}
     for photons in PHOTONS:
         rows = score_scenes(network, photons=photons, scenes=scenes)
-        print(score_table(rows, title=f"{scenes} withheld scenes (seeds {FIRST_SEED}..), {photons} photons"), flush=True)
+        print(
+            score_table(rows, title=f"{scenes} withheld scenes (seeds {FIRST_SEED}..), {photons} photons"),
+            flush=True,
+        )
         entry = {"scenes": float(scenes)}
         for over in ("bicubic", "RL (oracle)"):
             gain = gains(rows, over)
@@ -68,7 +74,9 @@ def score_levels(network: Network, *, scenes: int) -> dict[str, dict[str, float]
 
 def main() -> None:
     """Score and, if asked, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", type=Path, default=None, help="by default the released weights")
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--json", type=Path, default=None, help="also save the numbers")

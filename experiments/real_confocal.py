@@ -36,10 +36,17 @@ from dps_jax.weights import load_network
 NA, WAVELENGTH_NM = 1.45, 525.0
 
 
-def restorations(image: np.ndarray, system: OpticalSystem, psf: jnp.ndarray, network: object) -> dict[str, np.ndarray]:
+def restorations(
+    image: np.ndarray, system: OpticalSystem, psf: jnp.ndarray, network: object
+) -> dict[str, np.ndarray]:
     """Return the image above its background, restored by every method, on the grid twice as fine."""
-    above = jnp.asarray(image - photometry.background_level(image, abbe_px=float(system.abbe_px)), jnp.float32)
-    out = {"raw": jnp.repeat(jnp.repeat(above, 2, -1), 2, -2) / 4, "bicubic": resample(above, 2.0, kernel="cubic")}
+    above = jnp.asarray(
+        image - photometry.background_level(image, abbe_px=float(system.abbe_px)), jnp.float32
+    )
+    out = {
+        "raw": jnp.repeat(jnp.repeat(above, 2, -1), 2, -2) / 4,
+        "bicubic": resample(above, 2.0, kernel="cubic"),
+    }
     for iterations in (10, 30):
         out[f"RL {iterations}"] = richardson_lucy(above, psf, iterations=iterations)
     out["ours"] = restore(image, system, network).image
@@ -49,7 +56,9 @@ def restorations(image: np.ndarray, system: OpticalSystem, psf: jnp.ndarray, net
 
 def main() -> None:
     """Print one row per method and pinhole."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     default = os.environ.get("DPS_JAX_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--weights", type=Path, default=None)

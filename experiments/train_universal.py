@@ -30,11 +30,17 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """Train, score, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
     parser.add_argument("--config", type=Path, default=HERE / "train_universal.toml")
-    parser.add_argument("--run", type=Path, default=Path("runs/universal"), help="run folder, resumed if it exists")
-    parser.add_argument("--scenes", type=int, default=20, help="withheld scenes per photon level in the scores")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/universal"), help="run folder, resumed if it exists"
+    )
+    parser.add_argument(
+        "--scenes", type=int, default=20, help="withheld scenes per photon level in the scores"
+    )
     arguments = parser.parse_args()
     configure_jax()
     config = read_config(arguments.config)
@@ -42,7 +48,10 @@ def main() -> None:
 
     def report(line: dict[str, float]) -> None:
         last.update(line)
-        print(f"step {line['step']:.0f}  loss {line['loss']:.4f}  {line['images_per_s']:.1f} images/s", flush=True)
+        print(
+            f"step {line['step']:.0f}  loss {line['loss']:.4f}  {line['images_per_s']:.1f} images/s",
+            flush=True,
+        )
 
     params = train(config, arguments.run, report=report)
     module = network_of(config)

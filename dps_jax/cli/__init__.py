@@ -9,10 +9,12 @@ Exit codes: 0 done, 2 the user can mend it (one sentence on standard error), 3 s
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dps_jax import __version__
 
@@ -21,6 +23,11 @@ COMMANDS = {
     "train": "train a network without ground truth on scenes and your own images",
     "simulate": "write scenes with known truth as a microscope would see them",
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
+}
+
+_INTERRUPTED = {
+    "train": "interrupted; the same command goes on from the last checkpoint, if there is one.",
+    "": "interrupted; finished files are whole, and nothing half-written was left behind.",
 }
 
 
@@ -46,30 +53,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in COMMANDS:
         return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
-    return _guarded(words[0], words[1:])
+    with _heeding_interrupts():
+        return _guarded(words[0], words[1:])
+
+
+@contextlib.contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """Let Ctrl-C through where Python would drop it: in a destructor or a callback of the garbage collector."""
+    usual = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            _thread.interrupt_main()
+        else:
+            usual(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _guarded(command: str, words: list[str]) -> int:
     """Run a command; turn what a user can cause into one sentence."""
     from dps_jax.io.errors import UserError
 
-    module = importlib.import_module(f"dps_jax.cli.{command}")
     try:
+        module = importlib.import_module(f"dps_jax.cli.{command}")
         parsed = module.parse(words)
         configure_jax()
         return int(module.run(parsed))
+    except SystemExit as stop:  # after --help
+        return int(stop.code or 0)
     except (UserError, ValueError) as problem:
         return complain(str(problem))
-    except MemoryError:
-        return complain("not enough memory; use a smaller --tile-px, or crop the image.")
+    except (MemoryError, RuntimeError) as problem:
+        if not isinstance(problem, MemoryError) and "RESOURCE_EXHAUSTED" not in str(
+            problem
+        ):  # so XLA says it
+            raise
+        return complain("there is not enough memory; crop the image, or give restore a smaller --tile-px.")
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing half-written was left behind.", file=sys.stderr)
+        print(f"\n{_INTERRUPTED.get(command, _INTERRUPTED[''])}", file=sys.stderr)
         return 130
 
 
 def complain(sentence: str) -> int:
     """Print one sentence as an error and return exit code 2."""
-    print(f"error: {sentence[:1].lower() + sentence[1:] if sentence[:2].istitle() else sentence}", file=sys.stderr)
+    line = " ".join(sentence.split())
+    line = "the " + line[4:] if line.startswith("The ") else line
+    print(f"error: {line}{'' if line.endswith(('.', '?', '!')) else '.'}", file=sys.stderr)
     return 2
 
 

@@ -11,9 +11,7 @@ from dps_jax.io import UserError
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-def pair_outputs(
-    inputs: Sequence[Path], output: Path | None
-) -> tuple[list[tuple[Path, Path]], Path | None]:
+def pair_outputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[tuple[Path, Path]], Path | None]:
     """Pair every input with the file for its result; also return the folder to make, if it is to be one.
 
     Raises

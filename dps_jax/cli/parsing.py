@@ -42,6 +42,11 @@ def parse(kind: type[T], words: Sequence[str], *, command: str, default: T | Non
         raise UserError(_sentence(said.getvalue(), command)) from None
 
 
+def flag(name: str) -> str:
+    """Return the option of a setting, as the user typed it."""
+    return "--" + name.replace("_", "-")
+
+
 def _registry() -> constructors.ConstructorRegistry:
     """Return rules that say in plain words what a value should have been; tyro's speak of Python types."""
     registry = constructors.ConstructorRegistry()

@@ -1,9 +1,13 @@
-"""A progress bar that appears only where the work takes longer than a second."""
+"""A progress bar that appears only on a terminal, and only where the work takes longer than a second."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # rich is imported when there is something to show
+    from rich.progress import Progress, TaskID
 
 _PATIENCE_S = 1.0
 
@@ -13,7 +17,7 @@ class LateProgress:
 
     def __init__(self, title: str) -> None:
         self._title, self._started = title, time.perf_counter()
-        self._bar = self._task = None
+        self._bar: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> LateProgress:
         return self
@@ -22,28 +26,32 @@ class LateProgress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar[0].stop()
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
         """Report ``done`` of ``total``."""
-        if self._bar is None and (time.perf_counter() - self._started < _PATIENCE_S or done >= total):
-            return
         if self._bar is None:
-            self._open(total)
-        self._bar.update(self._task, completed=done, total=total, note=note)
+            if time.perf_counter() - self._started < _PATIENCE_S or done >= total:
+                return
+            self._bar = self._open(total)
+        bar, task = self._bar
+        bar.update(task, completed=done, total=total, note=note)
 
-    def _open(self, total: float) -> None:
+    def _open(self, total: float) -> tuple[Progress, TaskID]:
         from rich import progress
         from rich.console import Console
 
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
+        console = Console(stderr=True)
+        bar = progress.Progress(
+            # No markup: a file may be called "cell[1].tif".
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.TaskProgressColumn(),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,  # in a log file a bar is noise
         )
-        self._task = self._bar.add_task(self._title, total=total, note="")
-        self._bar.start()
+        bar.start()
+        return bar, bar.add_task(self._title, total=total, note="")

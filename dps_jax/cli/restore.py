@@ -19,7 +19,14 @@ if TYPE_CHECKING:  # these start JAX
     from dps_jax.pipelines.restore_file import FileOptions
     from dps_jax.weights import Network
 
-_POSITIVE = ("na", "pixel_size_nm", "modulation", "refractive_index", "output_pixel_size_nm", "background_radius_nm")
+_POSITIVE = (
+    "na",
+    "pixel_size_nm",
+    "modulation",
+    "refractive_index",
+    "output_pixel_size_nm",
+    "background_radius_nm",
+)
 
 # The text of such an option says what happens without it.
 Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
@@ -42,7 +49,9 @@ class Arguments:
     na: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(required)")] = None
     """Numerical aperture of the objective."""
     wavelength_nm: Annotated[
-        tuple[float, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(required, repeatable)")
+        tuple[float, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(help_behavior_hint="(required, repeatable)"),
     ] = ()
     """Emission wavelength in nm, once for all channels; or repeated, once for each channel."""
     pixel_size_nm: Unset = None
@@ -89,11 +98,11 @@ def _check_numbers(arguments: Arguments) -> None:
     for name in _POSITIVE:
         value = getattr(arguments, name)
         if value is not None:
-            _checks.positive(_flag(name), value)
+            _checks.positive(parsing.flag(name), value)
     for value in arguments.wavelength_nm:
         _checks.positive("--wavelength-nm", value)
     _checks.positive_integer("--tile-px", arguments.tile_px)
-    missing = [_flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
+    missing = [parsing.flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
     if missing:
         raise UserError(
             "the numerical aperture of the objective and the emission wavelength must be known; "
@@ -104,10 +113,6 @@ def _check_numbers(arguments: Arguments) -> None:
             f"expected --na to be at most the refractive index of the immersion medium, got {arguments.na:g} "
             f"above {arguments.refractive_index:g}; check --na and --refractive-index."
         )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _restore_all(arguments: Arguments, network: Network, targets: list[tuple[Path, Path]]) -> int:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from dps_jax import _checks
-from dps_jax.cli import say
+from dps_jax.cli import parsing, say
+from dps_jax.cli.outputs import made_folder, required
 from dps_jax.io import UserError, write_image
+
+if TYPE_CHECKING:  # starts JAX
+    from dps_jax.optics.system import OpticalSystem
+
+_SIDES_PX = (16, 8192)  # the fine scene of the largest takes 1 GB
+_ABBE_PX = (1.0, 16.0)  # camera pixels per Abbe period: beyond, a scene of thousands of pixels is a few spots
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Arguments:
     Intensities are photons per pixel. The truth is on a grid twice as fine as the camera's.
     """
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
     """Folder for the files."""
     count: int = 1
     """Number of scenes."""
@@ -34,7 +41,7 @@ class Arguments:
     """Constant background in photons per pixel."""
     read_noise_photons: float = 0.0
     """Standard deviation of the camera's read noise in photons."""
-    family: tuple[str, ...] = ()
+    family: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
     """Structure families to draw from; by default those withheld from training."""
     na: float = 1.4
     """Numerical aperture."""
@@ -50,20 +57,15 @@ class Arguments:
 
 def parse(words: list[str]) -> Arguments:
     """Read the command's arguments."""
-    return tyro.cli(Arguments, args=words, prog="dps-jax simulate")
+    return parsing.parse(Arguments, words, command="simulate")
 
 
 def run(arguments: Arguments) -> int:
     """Write the scenes."""
-    from dataclasses import asdict
-
+    folder = required(arguments.output, "a folder")
+    _check_numbers(arguments)
     from dps_jax.optics.system import OpticalSystem
-    from dps_jax.pipelines.simulate import FACTOR, acquire
-    from dps_jax.synthetic import structures
 
-    _checks.positive_integer("count", arguments.count)
-    if arguments.size_px < 16:
-        raise UserError(f"expected --size-px of 16 or more, got {arguments.size_px}.")
     system = OpticalSystem(
         na=arguments.na,
         wavelength_nm=arguments.wavelength_nm,
@@ -71,25 +73,52 @@ def run(arguments: Arguments) -> int:
         modulation=arguments.modulation,
         refractive_index=arguments.refractive_index,
     )
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UserError(f"the output folder {arguments.output} cannot be made: {problem.strerror}.") from None
-    settings = {k: v for k, v in asdict(arguments).items() if k not in ("output", "count", "seed")}
-    for seed in range(arguments.seed, arguments.seed + arguments.count):
-        made = acquire(
-            seed,
-            system,
-            shape=(arguments.size_px, arguments.size_px),
-            photons=arguments.photons,
-            background=arguments.background,
-            read_noise_photons=arguments.read_noise_photons,
-            families=arguments.family or structures.WITHHELD_FAMILIES,
-        )
-        about = {"operation": "simulate", "seed": seed, "settings": settings}
-        size = arguments.pixel_size_nm
-        for name, data, pixel in (("image", made.image, size), ("truth", made.truth, size / FACTOR)):
-            path = arguments.output / f"scene_{seed:04d}_{name}.tif"
-            write_image(path, data, axes="YX", pixel_size_nm=pixel, description=about)
-            say(f"wrote {path}")
+    _check_sampling(system)
+    with made_folder(folder):
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            _write_scene(arguments, system, seed, folder)
     return 0
+
+
+def _check_numbers(arguments: Arguments) -> None:
+    for name in ("na", "wavelength_nm", "pixel_size_nm", "modulation", "refractive_index", "photons"):
+        _checks.positive(parsing.flag(name), getattr(arguments, name))
+    for name in ("seed", "background", "read_noise_photons"):
+        _checks.non_negative(parsing.flag(name), getattr(arguments, name))
+    _checks.positive_integer("--count", arguments.count)
+    if not _SIDES_PX[0] <= arguments.size_px <= _SIDES_PX[1]:
+        raise UserError(
+            f"expected --size-px between {_SIDES_PX[0]} and {_SIDES_PX[1]}, got {arguments.size_px}."
+        )
+
+
+def _check_sampling(system: OpticalSystem) -> None:
+    """Refuse a camera that sees nothing of its optics, and scenes that are one blur from side to side."""
+    low, high = _ABBE_PX
+    if not low <= float(system.abbe_px) <= high:
+        raise UserError(
+            f"expected an Abbe period of {low:g} to {high:g} camera pixels, got {float(system.abbe_nm):.4g} nm on "
+            f"pixels of {float(system.pixel_size_nm):.4g} nm; check --pixel-size-nm, --na and --wavelength-nm."
+        )
+
+
+def _write_scene(arguments: Arguments, system: OpticalSystem, seed: int, folder: Path) -> None:
+    from dps_jax.pipelines.simulate import FACTOR, acquire
+    from dps_jax.synthetic import structures
+
+    made = acquire(
+        seed,
+        system,
+        shape=(arguments.size_px, arguments.size_px),
+        photons=arguments.photons,
+        background=arguments.background,
+        read_noise_photons=arguments.read_noise_photons,
+        families=arguments.family or structures.WITHHELD_FAMILIES,
+    )
+    settings = {k: v for k, v in asdict(arguments).items() if k not in ("output", "count", "seed")}
+    about = {"operation": "simulate", "seed": seed, "settings": settings}
+    size = arguments.pixel_size_nm
+    for name, data, pixel in (("image", made.image, size), ("truth", made.truth, size / FACTOR)):
+        path = folder / f"scene_{seed:04d}_{name}.tif"
+        write_image(path, data, axes="YX", pixel_size_nm=pixel, description=about)
+        say(f"wrote {path}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from dps_jax import __version__
-from dps_jax.cli import say
+from dps_jax.cli import parsing, say
+from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
-from dps_jax.io import check_output
+from dps_jax.io import UserError, check_output
 from dps_jax.training.config import TrainConfig, read_config, to_dict
 
 
@@ -25,25 +28,22 @@ class Arguments:
     and ends with the same bits. The log is one JSON line per report in RUN/log.jsonl.
     """
 
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
     """Weights file to write (.safetensors), for `dps-jax restore --weights`."""
-    run: Path | None = None
+    run: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Folder of the run (config, log, checkpoints); by default beside the output, named NAME.run."""
-    config: Path | None = None
+    config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """TOML file of settings; flags override it."""
-    devices: int | None = None
+    devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Local devices to share each batch; by default all."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 def parse(words: list[str]) -> Arguments:
     """Read the command's arguments, the config file first and the flags over it."""
-    base = Arguments(output=Path("weights.safetensors"))
     path = _config_path(words)
-    if path is not None:
-        base = dataclasses.replace(base, settings=read_config(path))
-    required = dataclasses.replace(base, output=tyro.MISSING)
-    return tyro.cli(Arguments, args=words, prog="dps-jax train", default=required)
+    settings = TrainConfig() if path is None else _read_file(path)
+    return parsing.parse(Arguments, words, command="train", default=Arguments(settings=settings))
 
 
 def _config_path(words: list[str]) -> Path | None:
@@ -55,29 +55,106 @@ def _config_path(words: list[str]) -> Path | None:
     return None
 
 
+def _read_file(path: Path) -> TrainConfig:
+    if not path.is_file():
+        raise UserError(f"the config file {path} was not found; check the name and the folder.")
+    try:
+        return read_config(path)
+    except ValueError as problem:
+        raise UserError(f"{path}: {problem}") from None
+
+
 def run(arguments: Arguments) -> int:
     """Train and write the weights."""
-    config, output = arguments.settings, arguments.output
+    config, output = arguments.settings, required(arguments.output, "a .safetensors file")
+    if output.suffix != ".safetensors":
+        raise UserError(f"expected the output to be a .safetensors file, got {output}; rename it.")
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
-    from dps_jax.training.loop import train
+    _check_folder(folder, config)
     from dps_jax.training.steps import network_of
     from dps_jax.weights import save_network
 
-    last: dict[str, float] = {}
+    with _forgotten_if_barren(folder):
+        params = _train(config, folder, arguments.devices)
+    header = {
+        "config": to_dict(config),
+        "seed": config.seed,
+        "package_version": __version__,
+        "final": _final(folder),
+    }
+    save_network(output, network_of(config), params, abbe_px=config.scenes.abbe_px, header=header)
+    say(f"wrote {output}; the log is {folder / 'log.jsonl'}")
+    return 0
+
+
+def _train(config: TrainConfig, folder: Path, devices: int | None) -> dict[str, Any]:
+    from dps_jax.training.loop import train
+
     with LateProgress("training") as progress:
 
         def report(line: dict[str, float]) -> None:
-            last.update(line)
             progress(line["step"], config.steps, f"loss {line['loss']:.4f}")
             if not sys.stderr.isatty():
-                say(f"step {line['step']:>7.0f}  loss {line['loss']:.5f}  {line['images_per_s']:.1f} images/s")
+                say(
+                    f"step {line['step']:>7.0f}  loss {line['loss']:.5f}  {line['images_per_s']:.1f} images/s"
+                )
 
         try:
-            params = train(config, folder, devices=arguments.devices, report=report)
+            return train(config, folder, devices=devices, report=report)
         except FloatingPointError as problem:
-            raise ValueError(f"{problem}; the last checkpoint is in {folder}, try a smaller learning rate") from None
-    header = {"config": to_dict(config), "seed": config.seed, "package_version": __version__, "final": last}
-    save_network(output, network_of(config), params, abbe_px=config.scenes.abbe_px, header=header)
-    say(f"wrote {output}")
-    return 0
+            raise ValueError(
+                f"{problem}; the last checkpoint is in {folder}, try a smaller --optimizer.learning-rate "
+                "in a new run folder"
+            ) from None
+
+
+def _check_folder(folder: Path, config: TrainConfig) -> None:
+    """Refuse a folder that is a file or holds a run of other settings, naming those; say if a run goes on."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir():
+        raise UserError(
+            f"expected the run folder {folder} to be a folder, but {place} is a file; choose another."
+        )
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    try:
+        found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(to_dict(config))
+    except ValueError:  # cut short
+        raise UserError(f"{path} is damaged; remove {folder} or choose another --run folder.") from None
+    other = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+    if other:
+        differences = ", ".join(f"{k} {found.get(k)} there and {wanted.get(k)} here" for k in other[:5])
+        raise UserError(
+            f"{folder} holds a run of other settings ({differences}); go on with its settings, or choose another --run "
+            "folder."
+        )
+    say(f"going on with the run in {folder}")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+@contextlib.contextmanager
+def _forgotten_if_barren(folder: Path) -> Iterator[None]:
+    """Unclaim a new run folder if training ends before a checkpoint: it would refuse the corrected command."""
+    known = (folder / "config.json").exists()
+    try:
+        yield
+    except BaseException:
+        if not known and not any((folder / "checkpoints").glob("*")):
+            # The folders stay: a thread of Orbax may still be looking at them.
+            for name in ("config.json", "log.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _final(folder: Path) -> dict[str, float]:
+    """Return the last line of the log without the speed, which would make every weights file another."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return {k: v for k, v in json.loads(lines[-1]).items() if k != "images_per_s"} if lines else {}

@@ -80,6 +80,7 @@ def objective(
     for name, weight in weights.items():
         value = TERMS[name](estimate, predicted, measured)
         diagnostics[name] = jnp.mean(value)
-        trusted = fidelity_importance is not None and name not in REGULARIZERS
-        total = total + weight * jnp.mean(value * fidelity_importance if trusted else value)
+        if fidelity_importance is not None and name not in REGULARIZERS:
+            value = value * fidelity_importance
+        total = total + weight * jnp.mean(value)
     return total, diagnostics

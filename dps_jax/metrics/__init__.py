@@ -23,14 +23,23 @@ from dps_jax.metrics.line_pairs import (
     line_pair_visibility,
     smallest_resolved_px,
 )
+from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale, out_of_band_noise
 from dps_jax.metrics.one_image import frc_one_image
 from dps_jax.metrics.out_of_band import out_of_band_correlation, radial_power_spectrum
+from dps_jax.metrics.scores import (
+    at_promised_resolution,
+    psnr_at_promised_resolution,
+    scores_against_truth,
+)
 
 __all__ = [
+    "PhotonScale",
     "Squirrel",
+    "at_promised_resolution",
     "decorrelation_curve",
     "decorrelation_resolution",
     "error_map",
+    "estimate_photon_scale",
     "frc_curve",
     "frc_one_image",
     "frc_resolution",
@@ -43,11 +52,14 @@ __all__ = [
     "ms_ssim",
     "nrmse",
     "out_of_band_correlation",
+    "out_of_band_noise",
     "percentile_normalise",
     "psnr",
+    "psnr_at_promised_resolution",
     "radial_power_spectrum",
     "rse",
     "rsp",
+    "scores_against_truth",
     "smallest_resolved_px",
     "squirrel",
     "ssim",

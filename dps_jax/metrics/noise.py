@@ -85,7 +85,9 @@ def estimate_photon_scale(image: np.ndarray, *, cutoff_cycles_px: float) -> Phot
     # The median resists specimens that do reach beyond the cut-off (hot pixels, saturated edges).
     y = np.array([np.median(variance.ravel()[bins == b]) for b in range(_BINS) if np.any(bins == b)])
     if not np.any(y > 0):
-        raise ValueError("expected an image with photon noise, got one without noise beyond the optical cut-off")
+        raise ValueError(
+            "expected an image with photon noise, got one without noise beyond the optical cut-off"
+        )
     darkest = float(x[0])
     weights = 1 / np.maximum(y, 1e-3 * y.max())  # the variance of a variance grows with its square
     if x[-1] - x[0] < 1e-6 * max(abs(x[-1]), 1e-12):

@@ -50,7 +50,9 @@ def scores_against_truth(image: Array, truth: Array, *, abbe_px: float) -> dict[
     a, b = (at_promised_resolution(i, abbe_px=abbe_px) for i in (image, truth))
     axes = (-2, -1)
     top = jnp.max(b, axis=axes, keepdims=True)
-    scale = jnp.sum(a * b, axis=axes, keepdims=True) / jnp.maximum(jnp.sum(a * a, axis=axes, keepdims=True), 1e-12)
+    scale = jnp.sum(a * b, axis=axes, keepdims=True) / jnp.maximum(
+        jnp.sum(a * a, axis=axes, keepdims=True), 1e-12
+    )
     return {
         "psnr_db": psnr_at_promised_resolution(image, truth, abbe_px=abbe_px),
         "ssim": ssim(scale * a / top, b / top, data_range=1.0),

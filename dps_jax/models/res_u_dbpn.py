@@ -19,7 +19,15 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dps_jax.models.blocks import ConvAct, DownProjection, Downscale, PReLU, ResidualBlock, UpProjection, Upscale
+from dps_jax.models.blocks import (
+    ConvAct,
+    DownProjection,
+    Downscale,
+    PReLU,
+    ResidualBlock,
+    UpProjection,
+    Upscale,
+)
 from dps_jax.operators.convolve import convolve
 from dps_jax.operators.forward import camera_image
 from dps_jax.operators.sampling import bin_area_adjoint

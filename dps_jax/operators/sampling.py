@@ -140,11 +140,9 @@ def resample_region(
     return image
 
 
-def resample_adjoint(
-    image: Array, scale: float, *, shape: tuple[int, int], kernel: str = "lanczos"
-) -> Array:
+def resample_adjoint(image: Array, scale: float, *, shape: tuple[int, int], kernel: str = "lanczos") -> Array:
     """Apply the adjoint of :func:`resample`; ``shape`` is the ``(y, x)`` that resample took in."""
-    out = image.shape[-2:]
+    out = (image.shape[-2], image.shape[-1])
     forward = adjoint(
         lambda x: resample(x, scale, shape=out, kernel=kernel), (*image.shape[:-2], *shape), dtype=image.dtype
     )

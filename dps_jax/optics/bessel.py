@@ -28,7 +28,9 @@ _SPLIT = 12.0
 
 def _bessel_number(order: int, x: float) -> float:
     """Return J_order(x) by its power series; exact to double precision for x = 6."""
-    terms = ((-1) ** k * (x / 2) ** (2 * k + order) / (factorial(k) * factorial(k + order)) for k in range(40))
+    terms = (
+        (-1) ** k * (x / 2) ** (2 * k + order) / (factorial(k) * factorial(k + order)) for k in range(40)
+    )
     return sum(terms)
 
 

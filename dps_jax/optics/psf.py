@@ -44,10 +44,10 @@ def _checked_size(size: int | None, abbe_px: Number) -> int:
 
 def _integrate_over_pixels(radial: Callable[[Array], Array], size: int, *, nodes: int = _NODES) -> Array:
     """Average ``radial(radius_px)`` over each pixel by Gauss-Legendre quadrature and scale to unit sum."""
-    offsets, weights = np.polynomial.legendre.leggauss(nodes)
+    offsets, line_weights = np.polynomial.legendre.leggauss(nodes)
     axis = np.arange(size) - size // 2
     fine = jnp.asarray((axis[:, None] + offsets[None, :] / 2).ravel(), jnp.float32)
-    weights = jnp.asarray(np.outer(weights, weights) / 4, jnp.float32)
+    weights = jnp.asarray(np.outer(line_weights, line_weights) / 4, jnp.float32)
     values = radial(jnp.hypot(fine[:, None], fine[None, :])).reshape(size, nodes, size, nodes)
     kernel = jnp.einsum("ianb,ab->in", values, weights)
     return kernel / jnp.sum(kernel)

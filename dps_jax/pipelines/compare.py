@@ -40,7 +40,9 @@ class Comparison:
 
 
 @partial(jax.jit, static_argnames=("abbe_px", "iterations"))
-def _oracle(image: Array, psf: Array, truth: Array, abbe_px: float, iterations: int) -> tuple[Array, Array, Array]:
+def _oracle(
+    image: Array, psf: Array, truth: Array, abbe_px: float, iterations: int
+) -> tuple[Array, Array, Array]:
     def score(x: Array) -> Array:
         return psnr_at_promised_resolution(x, truth, abbe_px=abbe_px)
 

@@ -32,7 +32,9 @@ def draw_comparison(path: Path, made: Acquisition, comparison: Comparison) -> No
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("the picture needs matplotlib; install it with `pip install dps-jax[plots]`.") from None
+        raise UserError(
+            "the picture needs matplotlib; install it with `pip install dps-jax[plots]`."
+        ) from None
     truth = made.truth
     panels = {
         "input": comparison.images["input"],

@@ -154,9 +154,7 @@ class _PlaneRestorer:
             done()
 
     def _run_tile(self, plane: np.ndarray, unit: float, out: np.ndarray, tile: Tile) -> None:
-        rows, columns = (
-            mirrored(*r, n) for r, n in zip(tile.padded, self.grids.canonical, strict=True)
-        )
+        rows, columns = (mirrored(*r, n) for r, n in zip(tile.padded, self.grids.canonical, strict=True))
         # Areas keep the noise of neighbouring pixels independent; enlarging needs a smooth kernel.
         kernel = "area" if self.grids.factor <= 1 else "lanczos"
         canonical = resample_region(plane, rows, columns, self.grids.factor, kernel=kernel) / unit
@@ -299,6 +297,8 @@ def _remove_background(
     if radius_nm is None:
         return above, level
     _checks.positive("background_radius_nm", radius_nm)
-    pairs = [subtract_background(f, radius_nm=radius_nm, pixel_size_nm=float(system.pixel_size_nm)) for f in above]
+    pairs = [
+        subtract_background(f, radius_nm=radius_nm, pixel_size_nm=float(system.pixel_size_nm)) for f in above
+    ]
     uneven = float(np.mean([b.mean() for _, b in pairs]))
     return np.stack([np.asarray(f, np.float32) for f, _ in pairs]), level + uneven

@@ -11,18 +11,12 @@ import numpy as np
 
 from dps_jax import __version__
 from dps_jax.io import ImageFile, UserError, check_output, check_values, read_image, write_image
-from dps_jax.io.integrity import available_bytes
 from dps_jax.optics.system import OpticalSystem
-from dps_jax.pipelines.restore import Progress, Restored, check_sampling, restore
+from dps_jax.pipelines.file_checks import check_light, check_scales
+from dps_jax.pipelines.restore import Progress, Restored, restore
 from dps_jax.weights import Network
 
 Log = Callable[[str], None]
-
-GAIN = 1.67  # resolution over the input's that the package promises
-# Fewer Abbe periods across an image than this are no image: a length was given in another unit.
-_FEWEST_PERIODS = 3
-# float32 result, its assembled copy and the written bytes.
-_BYTES_PER_OUTPUT_PIXEL = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +56,19 @@ def restore_file(
     image = read_image(source)
     notes = (*image.notes, *check_values(image))
     pixel_size_nm, origin = _pixel_size(image, options)
-    log(f"{source.name}: {image.axes} {'x'.join(map(str, image.data.shape))}, pixel {pixel_size_nm:.2f} nm ({origin})")
+    log(
+        f"{source.name}: {image.axes} {'x'.join(map(str, image.data.shape))}, pixel {pixel_size_nm:.2f} nm ({origin})"
+    )
     for note in notes:
         log(f"note: {note}")
     channels = _channels(image)
     systems = _systems(options, pixel_size_nm, len(channels))
-    for note in _check_scales(image, options, systems):
+    for note in check_scales(
+        image,
+        systems,
+        output_pixel_size_nm=options.output_pixel_size_nm,
+        background_radius_nm=options.background_radius_nm,
+    ):
         log(f"note: {note}")
         notes += (note,)
     restored = []
@@ -82,7 +83,9 @@ def restore_file(
             tile_px=options.tile_px,
             progress=_shifted(progress, number, len(channels)),
         )
-        notes += _check_light(image, result, number, len(channels), log)
+        for note in check_light(image, result.report, channel=number + 1, channels=len(channels)):
+            log(f"note: {note}")
+            notes += (note,)
         _say(result, f"channel {number + 1}: " if len(channels) > 1 else "", log)
         restored.append(result)
     data = _assemble(image, [r.image for r in restored])
@@ -131,57 +134,6 @@ def _systems(options: FileOptions, pixel_size_nm: float, channels: int) -> list[
         )
         for wavelength in wavelengths
     ]
-
-
-def _check_scales(image: ImageFile, options: FileOptions, systems: list[OpticalSystem]) -> tuple[str, ...]:
-    """Refuse lengths that contradict each other, such as micrometres given as nanometres; note doubtful ones."""
-    pixel_nm, out_nm = float(systems[0].pixel_size_nm), options.output_pixel_size_nm
-    period_nm = max(float(s.abbe_nm) for s in systems)
-    for system in systems:
-        check_sampling(system)
-    side_nm = min(image.data.shape[-2:]) * pixel_nm
-    if side_nm < _FEWEST_PERIODS * period_nm:
-        raise UserError(
-            f"{image.path} would be only {side_nm:.3g} nm wide with pixels of {pixel_nm:.3g} nm, but the optics "
-            f"resolve {period_nm:.3g} nm; check that the pixel size and the wavelength are in nanometres."
-        )
-    radius_nm = options.background_radius_nm
-    if radius_nm is not None and radius_nm < pixel_nm:
-        raise UserError(
-            f"expected --background-radius-nm larger than the objects, got {radius_nm:g}, less than a pixel of "
-            f"{pixel_nm:.4g} nm; it is a length in nanometres, not in pixels."
-        )
-    return () if out_nm is None else _check_output_grid(image, out_nm, pixel_nm, min(float(s.abbe_nm) for s in systems))
-
-
-def _check_output_grid(image: ImageFile, out_nm: float, pixel_nm: float, period_nm: float) -> tuple[str, ...]:
-    """Refuse a grid that cannot show the result or be held in memory; note one that wastes its resolution."""
-    if out_nm > period_nm:
-        raise UserError(
-            f"expected --output-pixel-size-nm of at most {period_nm:.4g}, the Abbe period of the optics, "
-            f"got {out_nm:g}; leave it out for half the input's pixel."
-        )
-    needed = _BYTES_PER_OUTPUT_PIXEL * image.data.size * (pixel_nm / out_nm) ** 2
-    if needed > available_bytes():
-        raise UserError(
-            f"pixels of {out_nm:g} nm would make a result that needs about {needed / 1e9:.3g} GB of memory, more "
-            "than is free; choose a larger --output-pixel-size-nm, or crop the image."
-        )
-    finest = period_nm / (2 * GAIN)
-    if out_nm > finest:
-        return (f"output pixels of {out_nm:g} nm cannot hold the whole gain in resolution ({finest:.1f} nm would)",)
-    return ()
-
-
-def _check_light(image: ImageFile, result: Restored, number: int, channels: int, log: Log) -> tuple[str, ...]:
-    """Refuse an image without light above its background; note such a channel among others."""
-    if result.report.brightness > 0:
-        return ()
-    problem = f"nothing above the background of {result.report.background:.6g}"
-    if channels == 1:
-        raise UserError(f"{image.path} holds {problem}; check --background, or leave it out to have it measured.")
-    log(f"note: channel {number + 1} holds {problem}; its result is zero")
-    return (f"channel {number + 1} holds {problem}; its result is zero",)
 
 
 def _channels(image: ImageFile) -> list[np.ndarray]:

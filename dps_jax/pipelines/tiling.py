@@ -13,12 +13,15 @@ from dps_jax import _checks
 _STEP = 64
 
 
+Span = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Tile:
     """One tile: ``core`` is what it answers for, ``padded`` what it has to see, as (start, stop) per axis."""
 
-    core: tuple[tuple[int, int], tuple[int, int]]
-    padded: tuple[tuple[int, int], tuple[int, int]]
+    core: tuple[Span, Span]
+    padded: tuple[Span, Span]
 
 
 def core_side(length: int, *, tile_px: int, multiple: int) -> int:
@@ -47,8 +50,8 @@ def plan_tiles(shape: tuple[int, int], *, tile_px: int, halo_px: int, multiple: 
     sides = [core_side(n, tile_px=tile_px, multiple=multiple) for n in shape]
     for y in range(0, shape[0], sides[0]):
         for x in range(0, shape[1], sides[1]):
-            core = tuple((i, min(i + s, n)) for i, s, n in zip((y, x), sides, shape, strict=True))
-            padded = tuple((i - halo_px, i + s + halo_px) for i, s in zip((y, x), sides, strict=True))
+            core = ((y, min(y + sides[0], shape[0])), (x, min(x + sides[1], shape[1])))
+            padded = ((y - halo_px, y + sides[0] + halo_px), (x - halo_px, x + sides[1] + halo_px))
             yield Tile(core, padded)
 
 

@@ -45,7 +45,7 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Write the state under its own step number."""
-        self._checkpointer.save_pytree(int(state["step"]), state)
+        self._checkpointer.save(int(state["step"]), state)
 
     def load(self, like: State) -> State:
         """Return the newest state, laid out (shapes, dtypes, sharding) as ``like`` is.
@@ -57,7 +57,7 @@ class Checkpoints:
         """
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
         try:
-            return self._checkpointer.load_pytree(self.latest_step(), abstract)
+            return self._checkpointer.load(self.latest_step(), abstract)
         except (ValueError, KeyError) as problem:
             raise ValueError(
                 "expected a checkpoint of this config's network and optimizer, found another: "

@@ -155,7 +155,9 @@ class TrainConfig:
             if not 0 < low <= high:
                 raise ValueError(f"expected scenes.{name} as 0 < low <= high, got {(low, high)}")
         if any(not 0 < q < 1 for q in self.objective.split_shares):
-            raise ValueError(f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}")
+            raise ValueError(
+                f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}"
+            )
         if not self.objective.weights:
             raise ValueError("expected at least one loss weight that is not 0")
         _check_ranges(self)
@@ -232,7 +234,13 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     wants = "str" if hint is str else "a whole number" if hint is int else "a number"
-    fits = isinstance(value, str) if hint is str else isinstance(value, int) and number if hint is int else number
+    fits = (
+        isinstance(value, str)
+        if hint is str
+        else isinstance(value, int) and number
+        if hint is int
+        else number
+    )
     if not fits:
         raise ValueError(f"expected {where} to be {wants}, got {value!r}")
     return float(value) if hint is not int and number else value

@@ -94,5 +94,7 @@ class FolderPatches:
         low, high = self.brightness
         unit = plane.brightest / plane.factor**2 / float(np.exp(rng.uniform(np.log(low), np.log(high))))
         rows = np.arange(self.patch_px)
-        seen, target = (resample_region(i, rows, rows, plane.factor, kernel="area") / unit for i in (seen, target))
+        seen, target = (
+            resample_region(i, rows, rows, plane.factor, kernel="area") / unit for i in (seen, target)
+        )
         return seen, target, unit * (share or 1.0)

@@ -72,7 +72,9 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     path, mine = folder / "config.json", json.dumps(to_dict(config), indent=1)
     if path.exists():
         if path.read_text(encoding="utf-8") != mine:
-            raise ValueError(f"expected {folder} to be empty or a run of this config, found a run of another one")
+            raise ValueError(
+                f"expected {folder} to be empty or a run of this config, found a run of another one"
+            )
         return
     with atomic_path(path) as temporary:  # half a config would make the run look like another one's
         temporary.write_text(mine, encoding="utf-8")

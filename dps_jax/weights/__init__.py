@@ -89,7 +89,10 @@ def load_network(path: Path | None = None) -> Network:
 
 def _same_arrays(params: Params, template: Params) -> None:
     found, wanted = (
-        {jax.tree_util.keystr(k): (v.shape, str(v.dtype)) for k, v in jax.tree_util.tree_leaves_with_path(tree)}
+        {
+            jax.tree_util.keystr(k): (v.shape, str(v.dtype))
+            for k, v in jax.tree_util.tree_leaves_with_path(tree)
+        }
         for tree in (params, template)
     )
     for name in sorted(set(found) | set(wanted)):

@@ -74,7 +74,9 @@ def test_pytree_round_trip():
     leaves, structure = jax.tree.flatten(system)
     assert sorted(leaves) == [1.4, 1.518, 2.0, 65.0, 525.0]
     assert jax.tree.unflatten(structure, leaves) == system
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, OpticalSystem(na=0.5, wavelength_nm=500.0, pixel_size_nm=50.0))
+    doubled = jax.tree.map(
+        lambda leaf: 2 * leaf, OpticalSystem(na=0.5, wavelength_nm=500.0, pixel_size_nm=50.0)
+    )
     assert (doubled.na, doubled.wavelength_nm, doubled.modulation) == (1.0, 1000.0, 2.0)
 
 
@@ -105,7 +107,8 @@ def test_gradient_equals_finite_difference(name):
     # rounding error 6e-8 / 0.01 ~ 1e-5 of it.
     step = 0.01 * getattr(system, name)
     up, down = (
-        float(_sharpness(dataclasses.replace(system, **{name: getattr(system, name) + s}))) for s in (step, -step)
+        float(_sharpness(dataclasses.replace(system, **{name: getattr(system, name) + s})))
+        for s in (step, -step)
     )
     assert np.isfinite(gradient)
     assert abs(float(gradient)) > 0

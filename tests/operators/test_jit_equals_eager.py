@@ -1,0 +1,74 @@
+"""Compiled equals eager beyond 40,000 pixels: jaxlib 0.10.2 is silently wrong there on the CPU (jax issue 39103)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dps_jax import operators
+
+SHAPE = (208, 200)  # 41,600 px, even sides; the fault begins beyond 32,768
+STACK = (3, 208, 200)
+
+PSF = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 7)) / 35, jnp.float32)
+OPERATORS = {
+    "convolve": lambda x: operators.convolve(x, PSF, boundary="reflect"),
+    "convolve_adjoint": lambda x: operators.convolve_adjoint(x, PSF),
+    "bin_area": lambda x: operators.bin_area(x, 2),
+    "bin_area_adjoint": lambda x: operators.bin_area_adjoint(x, 2),
+    "resample up": lambda x: operators.resample(x, 1.3),
+    "resample down": lambda x: operators.resample(x, 0.6, kernel="area"),
+    "resample_adjoint": lambda x: operators.resample_adjoint(x, 0.5, shape=(416, 400), kernel="cubic"),
+    "first_difference": lambda x: operators.first_difference(x, "y"),
+    "second_difference": lambda x: operators.second_difference(x, "x"),
+    "mixed_difference": lambda x: operators.mixed_difference(x, "x", "y"),
+    "camera_image": lambda x: operators.camera_image(x, PSF),
+    "camera_image_adjoint": lambda x: operators.camera_image_adjoint(x, PSF),
+    "add_poisson_noise": lambda x: operators.add_poisson_noise(jax.random.key(1), 10 * x),
+    "add_read_noise": lambda x: operators.add_read_noise(jax.random.key(1), x),
+    "split_photons": lambda x: operators.split_photons(jax.random.key(1), jnp.round(10 * x))[1],
+    "expose": lambda x: operators.expose(jax.random.key(1), 10 * x, PSF),
+    "pixel_shuffle": lambda x: operators.pixel_shuffle(x.reshape(1, 104, 100, 4), 2),
+    "space_to_depth": lambda x: operators.space_to_depth(x.reshape(1, *SHAPE, 1), 2),
+}
+
+
+def test_every_jax_operator_is_here():
+    # ``adjoint`` makes operators, and ``resample_region`` is NumPy.
+    named = {name.split(" ")[0] for name in OPERATORS}
+    assert named == set(operators.__all__) - {"adjoint", "resample_region"}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_compiled_equals_eager(name, rng):
+    operator = OPERATORS[name]
+    image = jnp.asarray(rng.uniform(0.1, 1, SHAPE), jnp.float32)
+    eager, compiled = np.asarray(operator(image)), np.asarray(jax.jit(operator)(image))
+    if name == "expose":
+        # The expected image differs by rounding between the two, and a count can tip over with it: rarely.
+        assert np.mean(eager != compiled) < 1e-3
+        return
+    np.testing.assert_allclose(compiled, eager, rtol=0, atol=1e-5 * np.abs(eager).max())
+
+
+@pytest.mark.parametrize("name", ["convolve", "camera_image", "resample up", "mixed_difference"])
+def test_mapped_equals_one_by_one(name, rng):
+    operator = OPERATORS[name]
+    stack = jnp.asarray(rng.uniform(size=STACK), jnp.float32)
+    mapped = np.asarray(jax.jit(jax.vmap(operator))(stack))
+    for plane, image in zip(mapped, stack, strict=True):
+        np.testing.assert_allclose(plane, operator(image), rtol=0, atol=1e-5 * np.abs(plane).max())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_this_jaxlib_maps_small_products_rightly(size, rng):
+    points = rng.normal(size=(40_000, size)).astype(np.float32)
+    matrix = rng.normal(size=(size, size)).astype(np.float32)
+
+    def squared_length(p):
+        return jnp.sum((jnp.asarray(matrix) @ p) ** 2)
+
+    compiled = jax.jit(jax.vmap(squared_length))(points)
+    expected = ((points.astype(np.float64) @ matrix.T.astype(np.float64)) ** 2).sum(axis=1)
+    np.testing.assert_allclose(jax.vmap(squared_length)(points), expected, rtol=1e-4)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-4)

@@ -1,0 +1,83 @@
+"""Killed at any moment and started again, a run ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+CONFIG = """
+steps = 80
+batch = 4
+log_every = 5
+checkpoint_every = 10
+keep_checkpoints = 2
+[network]
+channels = [4, 8]
+consistency_steps = 0
+[scenes]
+patch_px = 32
+[objective]
+margin_px = 6
+"""
+
+
+class _Run:
+    """``python -m dps_jax.cli train`` in a process of its own."""
+
+    def __init__(self, folder, cache):
+        folder.mkdir(exist_ok=True)
+        self.run, self.weights = folder / "w.run", folder / "w.safetensors"
+        (folder / "run.toml").write_text(CONFIG)
+        command = ["-m", "dps_jax.cli", "train", "--config", str(folder / "run.toml"), "-o", str(self.weights)]
+        # One device and one compilation cache: the runs compile once and compute alike.
+        environment = {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
+        self.process = subprocess.Popen(
+            [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def checkpoints(self):
+        folder = self.run / "checkpoints"
+        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+    def finish(self):
+        output, _ = self.process.communicate(timeout=240)
+        assert self.process.returncode == 0, output
+        return output
+
+    def kill_after_first_checkpoint(self):
+        while not self.checkpoints() and self.process.poll() is None:
+            time.sleep(0.01)
+        self.process.kill()
+        output, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == -signal.SIGKILL, output
+
+    def log(self):
+        lines = [json.loads(line) for line in (self.run / "log.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "images_per_s"} for line in lines]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path):
+    cache = tmp_path / "cache"
+    stopped = _Run(tmp_path / "stopped", cache)
+    stopped.kill_after_first_checkpoint()
+    assert not stopped.weights.exists()
+    assert 0 < stopped.checkpoints()[-1] < 80
+    before = stopped.log()
+    again, whole = _Run(tmp_path / "stopped", cache), _Run(tmp_path / "whole", cache)
+    again.finish()
+    whole.finish()
+    assert before == whole.log()[: len(before)]
+    assert again.log() == whole.log()
+    assert [line["step"] for line in again.log()] == list(range(5, 85, 5))
+    one, other = load_file(whole.weights), load_file(again.weights)
+    assert set(one) == set(other)
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    assert any(np.any(value) for value in one.values())
+    assert again.checkpoints() == whole.checkpoints() == [70, 80]

@@ -1,0 +1,168 @@
+"""One step: what the loss looks at, what it computes, and that devices share it without changing it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from dps_jax.optics.psf import airy_psf
+from dps_jax.training import sharding, steps
+from dps_jax.training.data import make_batches
+
+
+@pytest.fixture(scope="module")
+def config(make_config):
+    return make_config()
+
+
+@pytest.fixture(scope="module")
+def batch(config):
+    return make_batches(config)(0)
+
+
+@pytest.fixture(scope="module")
+def step(config):
+    return steps.make_step(config)
+
+
+@pytest.fixture(scope="module")
+def gradient(config):
+    return jax.jit(jax.grad(lambda params, batch: steps.make_loss(config)(params, batch)[0]))
+
+
+def put(config, batch, devices):
+    mesh = sharding.make_mesh(devices=devices)
+    return sharding.put_state(mesh, steps.init_state(config)), sharding.put_batch(mesh, batch)
+
+
+def distance(a, b):
+    """Norm of the difference of two trees relative to the norm of the first."""
+    a, b = (np.concatenate([np.ravel(x).astype(np.float64) for x in jax.tree.leaves(t)]) for t in (a, b))
+    return np.linalg.norm(a - b) / np.linalg.norm(a)
+
+
+def test_there_are_four_devices():
+    assert len(jax.local_devices()) == 4
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_gradient_of_many_devices_is_that_of_one(config, batch, gradient, devices):
+    one_state, one_batch = put(config, batch, 1)
+    state, shared = put(config, batch, devices)
+    assert len(shared["input"].sharding.device_set) == devices
+    assert shared["input"].addressable_shards[0].data.shape[0] == config.batch // devices
+    one, many = (gradient(s["params"], b) for s, b in ((one_state, one_batch), (state, shared)))
+    # Only the order of float32 sums over the batch may differ: a few times 6e-8 of the norm.
+    assert distance(jax.device_get(one), jax.device_get(many)) < 1e-6
+
+
+def test_a_step_on_four_devices_is_a_step_on_one(config, batch, step):
+    results = []
+    for devices in (1, 4):
+        state, shared = put(config, batch, devices)
+        for _ in range(2):  # the first step's learning rate is 0: warm-up begins there
+            state, diagnostics = step(state, shared)
+        results.append(jax.device_get((state, diagnostics)))
+    (one, one_says), (four, four_says) = results
+    assert distance(one["params"], four["params"]) < 1e-6
+    assert one_says["loss"] == pytest.approx(four_says["loss"], rel=1e-6)
+    assert one_says["gradient_norm"] == pytest.approx(four_says["gradient_norm"], rel=1e-5)
+    assert int(one["step"]) == int(four["step"]) == 2
+
+
+def test_a_batch_that_does_not_divide_is_refused(batch):
+    with pytest.raises(ValueError, match="expected a batch that is a multiple of the 3 devices, got 4"):
+        sharding.put_batch(sharding.make_mesh(devices=3), batch)
+
+
+@pytest.mark.parametrize("devices", [0, 5])
+def test_devices_that_do_not_exist_are_refused(devices):
+    with pytest.raises(ValueError, match=f"expected between 1 and 4 devices, got {devices}"):
+        sharding.make_mesh(devices=devices)
+
+
+def test_the_state_is_donated(config, batch, step):
+    state, shared = put(config, batch, 1)
+    before = jax.tree.leaves(state["params"])
+    new, diagnostics = step(state, shared)
+    assert all(leaf.is_deleted() for leaf in before)
+    assert int(new["step"]) == 1
+    terms = {"weighted_l2", "ssim", "hessian", "sparsity"}
+    assert set(diagnostics) == {"loss", "gradient_norm", "parameter_norm", "update_norm"} | terms
+    assert all(np.isfinite(v) for v in diagnostics.values())
+
+
+class _Watched(dict):
+    """A batch that remembers what was looked at."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.seen = set()
+
+    def __getitem__(self, name):
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+
+def test_the_loss_sees_no_truth(config, batch):
+    watched = _Watched({**batch, "truth": np.full((4, 64, 64), np.nan)})
+    loss, _ = steps.make_loss(config)(steps.init_state(config)["params"], watched)
+    assert np.isfinite(loss)
+    assert watched.seen == {"input", "target", "photons"}
+
+
+def test_the_loss_is_the_squared_error_of_the_predicted_image(make_config, batch):
+    # Everything by hand with SciPy: blur, bin, crop, square, weigh by the photons.
+    margin, exponent = 6, 0.5
+    config = make_config(
+        network={"consistency_steps": 0},
+        objective={"weighted_l2": 0.0, "ssim": 0.0, "hessian": 0.0, "sparsity": 0.3, "l2": 2.0}
+        | {"margin_px": margin, "photon_exponent": exponent},
+    )
+    params, module = steps.init_state(config)["params"], steps.network_of(config)
+    assert module.abbe_px == config.scenes.abbe_px
+    estimate = np.asarray(module.apply({"params": params}, batch["input"][..., None])[..., 0], np.float64)
+    psf = np.asarray(airy_psf(abbe_px=5.0), np.float64)
+    seen = np.stack([signal.fftconvolve(e, psf, mode="same") for e in estimate])
+    predicted = seen.reshape(4, 32, 2, 32, 2).sum((2, 4))
+    inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
+    error = ((predicted - batch["target"])[inner] ** 2).mean((1, 2))
+    sparsity = np.abs(estimate[:, 2 * margin : -2 * margin, 2 * margin : -2 * margin]).mean()
+    expected = 2.0 * np.mean(error * (batch["photons"] / 100) ** exponent) + 0.3 * sparsity
+    loss, terms = steps.make_loss(config)(params, batch)
+    # float32 convolutions of values of order 1.
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert float(terms["l2"]) == pytest.approx(error.mean(), rel=1e-4)
+
+
+def test_more_photons_count_more(config, batch):
+    # With twice the photons everywhere, fidelity grows by 2^exponent and the regularizers stay.
+    params, loss = steps.init_state(config)["params"], steps.make_loss(config)
+    once, terms = loss(params, batch)
+    twice, _ = loss(params, {**batch, "photons": 2 * batch["photons"]})
+    regularizers = 0.01 * float(terms["hessian"]) + 0.01 * float(terms["sparsity"])
+    growth = (float(twice) - regularizers) / (float(once) - regularizers)
+    assert growth == pytest.approx(2**config.objective.photon_exponent, rel=1e-4)
+
+
+def test_the_start_is_a_function_of_the_seed(make_config):
+    first, again, other = (jax.device_get(steps.init_state(make_config(seed=s))["params"]) for s in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True))
+    assert distance(first, other) > 0.1
+
+
+def test_gradients_are_clipped(make_config):
+    # Gradients of norm 10 and 1000 in one direction must lead to one and the same update.
+    optimizer = steps.make_optimizer(make_config(optimizer={"warmup_steps": 1}).optimizer, 100)
+    params = {"w": jnp.zeros(3)}
+    updates = []
+    for size in (10.0, 1000.0):
+        state = optimizer.init(params)
+        for direction in ((0.6, 0.8, 0.0), (0.0, 0.6, 0.8)):
+            update, state = optimizer.update({"w": size * jnp.asarray(direction)}, state, params)
+        updates.append(np.asarray(update["w"]))
+        mean = np.asarray(state[1][0].mu["w"])  # Adam's running mean of unit gradients, 0.1 each
+        assert np.allclose(mean, 0.1 * np.array([0.9 * 0.6, 0.9 * 0.8 + 0.6, 0.8]), rtol=1e-5)
+    assert np.allclose(*updates, rtol=1e-5)
+    assert np.abs(updates[0]).max() > 1e-4
