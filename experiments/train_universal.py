@@ -14,16 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from demo_scenes import score_levels
-
 from dps_jax import __version__
-from dps_jax.cli import configure_jax
+from dps_jax.cli import configure_jax, share_cores
 from dps_jax.training.config import read_config, to_dict
-from dps_jax.training.loop import train
-from dps_jax.training.steps import network_of
-from dps_jax.weights import Network, save_network
 
 HERE = Path(__file__).parent
 
@@ -42,8 +35,17 @@ def main() -> None:
         "--scenes", type=int, default=20, help="withheld scenes per photon level in the scores"
     )
     arguments = parser.parse_args()
-    configure_jax()
     config = read_config(arguments.config)
+    configure_jax()
+    share_cores(config.common_parts)
+    # After the flags are set: these start JAX.
+    sys.path.insert(0, str(HERE))
+    from demo_scenes import score_levels
+
+    from dps_jax.training.loop import train
+    from dps_jax.training.steps import network_of
+    from dps_jax.weights import Network, save_network
+
     last: dict[str, float] = {}
 
     def report(line: dict[str, float]) -> None:

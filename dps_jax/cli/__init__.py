@@ -25,7 +25,9 @@ COMMANDS = {
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
 }
 
-_INTERRUPTED = {
+INTERRUPTED = 130
+_TOO_LITTLE_MEMORY = "there is not enough memory; crop the image, or give restore a smaller --tile-px."
+_FAREWELL = {
     "train": "interrupted; the same command goes on from the last checkpoint, if there is one.",
     "": "interrupted; finished files are whole, and nothing half-written was left behind.",
 }
@@ -54,7 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
     with _heeding_interrupts():
-        return _guarded(words[0], words[1:])
+        code = _guarded(words[0], words[1:])
+    if code == INTERRUPTED and arguments is None:
+        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 @contextlib.contextmanager
@@ -88,15 +96,15 @@ def _guarded(command: str, words: list[str]) -> int:
         return int(stop.code or 0)
     except (UserError, ValueError) as problem:
         return complain(str(problem))
-    except (MemoryError, RuntimeError) as problem:
-        if not isinstance(problem, MemoryError) and "RESOURCE_EXHAUSTED" not in str(
-            problem
-        ):  # so XLA says it
+    except MemoryError:
+        return complain(_TOO_LITTLE_MEMORY)
+    except RuntimeError as problem:
+        if "RESOURCE_EXHAUSTED" not in str(problem):  # XLA's word for it
             raise
-        return complain("there is not enough memory; crop the image, or give restore a smaller --tile-px.")
+        return complain(_TOO_LITTLE_MEMORY)
     except KeyboardInterrupt:
-        print(f"\n{_INTERRUPTED.get(command, _INTERRUPTED[''])}", file=sys.stderr)
-        return 130
+        print(f"\n{_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def complain(sentence: str) -> int:
@@ -120,3 +128,18 @@ def configure_jax() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "false")
+
+
+def share_cores(parts: int) -> None:
+    """Make the CPU look like one device per core, as many as divide ``parts``; call before JAX starts.
+
+    A training step on one CPU device uses little more than one core; the batch shared by two devices is trained
+    on 1.7 times as fast on two. Accelerators are not affected. Scenes are drawn beside it, on one thread: NumPy's
+    own threads would fight XLA's for the cores.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    flag = "--xla_force_host_platform_device_count"
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = max(n for n in range(1, cores + 1) if parts % n == 0)
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={count}".strip()

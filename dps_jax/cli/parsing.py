@@ -17,7 +17,7 @@ from dps_jax.io.errors import UserError
 
 T = TypeVar("T")
 
-_RULE = re.compile(r"^─+$")
+_RULE = re.compile(r"^(─+|--+)$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -111,9 +111,11 @@ def _paragraphs(boxed: str) -> tuple[str, str]:
     """Return the text above the first rule of tyro's frame, and the text below it."""
     parts: list[list[str]] = [[]]
     for line in _COLOUR.sub("", boxed).splitlines():
-        inner = "" if line[:1] in "╭╰" else line.strip("│ ")
+        inner = "" if line[:1] in ("╭", "╰") else line.strip("│ ")
         if _RULE.match(inner):
             parts.append([])
         elif inner:
             parts[-1].append(inner)
-    return " ".join(parts[0]), " ".join(line for part in parts[1:] for line in part)
+    # Where the frame cannot be drawn, in ASCII, its title is a paragraph of its own.
+    said, *rest = parts if "╭" in boxed else parts[1:]
+    return " ".join(said), " ".join(line for part in rest for line in part)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from dps_jax import __version__
-from dps_jax.cli import parsing, say
+from dps_jax.cli import parsing, say, share_cores
 from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
@@ -72,6 +72,7 @@ def run(arguments: Arguments) -> int:
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
     _check_folder(folder, config)
+    share_cores(config.common_parts)
     from dps_jax.training.steps import network_of
     from dps_jax.weights import save_network
 

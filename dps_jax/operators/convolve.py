@@ -30,6 +30,12 @@ def _pad(image: Array, reach: tuple[int, int], boundary: str) -> Array:
     return jnp.pad(image, [*lead, (reach[0], reach[0]), (reach[1], reach[1])], mode=BOUNDARIES[boundary])
 
 
+def _as_float(image: Array) -> Array:
+    # Counts as a camera gives them: a result cast back to whole numbers would lose its fractions silently.
+    image = jnp.asarray(image)
+    return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
+
+
 def convolve(image: Array, kernel: Array, *, boundary: str = "constant") -> Array:
     """Convolve the last two axes of ``image`` with ``kernel``.
 
@@ -44,7 +50,7 @@ def convolve(image: Array, kernel: Array, *, boundary: str = "constant") -> Arra
 
     Returns
     -------
-    Array of the shape of ``image``; linear in both arguments.
+    Array of the shape of ``image``, float32 where that holds integers; linear in both arguments.
 
     Raises
     ------
@@ -54,6 +60,7 @@ def convolve(image: Array, kernel: Array, *, boundary: str = "constant") -> Arra
     _checks.at_least_2d("image", image)
     _checks.one_of("boundary", boundary, tuple(BOUNDARIES))
     check_kernel(kernel)
+    image, kernel = _as_float(image), _as_float(kernel)
     reach = (kernel.shape[0] // 2, kernel.shape[1] // 2)
     shape = image.shape[-2:]
     # Outside pixels are laid down in full only where they are not zero; the FFT's own zeros serve otherwise.

@@ -6,6 +6,7 @@ The same classes are the command line of ``dps-jax train`` and the sections of i
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class SceneConfig:
     """Side of a camera patch in px; a multiple of the network's coarsest grid."""
     abbe_px: float = 2.5
     """Abbe period in camera px: the canonical sampling of the network."""
-    photons: tuple[float, float] = (20.0, 3000.0)
+    photons: tuple[float, float] = (20.0, 5000.0)
     """Photons at intensity 1, drawn log-uniformly between these."""
     brightness: tuple[float, float] = (0.25, 1.2)
     """Brightest pixel of a patch, log-uniform: a patch of a large image need not hold its maximum."""
@@ -87,18 +88,23 @@ class ObjectiveConfig:
 
     weighted_l2: float = 10.0
     ssim: float = 0.1
-    hessian: float = 0.02
-    sparsity: float = 0.02
+    hessian: float = 0.005
+    sparsity: float = 0.005
     l1: float = 0.0
     l2: float = 0.0
     poisson: float = 0.0
     fft_l1: float = 0.0
     tv: float = 0.0
-    split_shares: tuple[float, ...] = (0.5, 0.8)
+    split_shares: tuple[float, ...] = (0.4, 0.7)
     """Shares of the photons that the loss is scored on and the network does not see; empty scores the network
     on its own input, as published."""
-    photon_exponent: float = 0.5
+    photon_exponent: float = 0.7
     """The fidelity of a patch counts as its photons to this power; 1 is the likelihood, 0 ignores them."""
+    shrunk: float = 10.0
+    """Weight of the scale transfer: the noise-weighted squared error on measured images that were shrunk by two
+    and photographed again, the only term that looks beyond the cut-off."""
+    shrunk_share: float = 0.5
+    """Share of each batch that is used for the scale transfer; 0 leaves it out."""
     margin_px: int = 8
     """Camera pixels at the border of a patch on which nothing is scored: light from outside is not modelled."""
 
@@ -106,7 +112,7 @@ class ObjectiveConfig:
     def weights(self) -> dict[str, float]:
         """Return the weights that are not 0, by name of the loss term."""
         scalars = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain = ("split_shares", "photon_exponent", "margin_px")
+        plain = ("split_shares", "photon_exponent", "margin_px", "shrunk", "shrunk_share")
         return {k: float(v) for k, v in scalars.items() if k not in plain and v != 0}
 
 
@@ -137,6 +143,16 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+
+    @property
+    def shrunk_count(self) -> int:
+        """Return how many patches of a batch are for the scale transfer."""
+        return round(self.batch * self.objective.shrunk_share)
+
+    @property
+    def common_parts(self) -> int:
+        """Return the largest number of devices that both parts of a batch can be shared by."""
+        return math.gcd(self.batch - self.shrunk_count, self.shrunk_count)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints"):

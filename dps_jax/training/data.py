@@ -1,48 +1,42 @@
 """Training pairs: ``batch(step)`` is a function of the config and the step alone, so that runs repeat exactly.
 
 A pair is ``input`` (what the network sees) and ``target`` (what its prediction is scored on), both camera images
-``(batch, y, x)`` in units of intensity, of one scene; ``photons`` is the photons per unit in the target. With
-photon splitting the two hold different photons of one exposure; without, they are the same image.
+``(n, y, x)`` in units of intensity, of one scene; ``photons`` is the photons per unit in the target. With
+photon splitting the two hold different photons of one exposure; without, they are the same image. The rest of a
+batch are pairs of ``scale_transfer``: ``shrunk_input`` ``(m, y, x)``, ``shrunk_target`` on the fine grid
+``(m, 2y, 2x)`` and ``shrunk_photons``. No truth is in a batch: targets are photon counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
 from dps_jax.operators.forward import camera_image
-from dps_jax.optics.psf import airy_psf, default_size
 from dps_jax.synthetic import background, structures
 from dps_jax.training.config import ObjectiveConfig, SceneConfig, TrainConfig
 from dps_jax.training.folder import FolderPatches
+from dps_jax.training.psf_bank import SCALE, PsfBank
+from dps_jax.training.scale_transfer import MARGIN_PX, Measured, shrunken_pairs
 from dps_jax.typing import Array
 
 Batch = dict[str, np.ndarray]
-SCALE = 2  # fine pixels per camera pixel
+
+# Photons in the brightest pixel of the measured images that stand for objects: good exposures, as one would choose.
+_OBJECT_PHOTONS = (300.0, 10000.0)
 
 
 def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
-@partial(jax.jit, static_argnames="size")
-def _camera_images(scenes: Array, abbe_px: Array, size: int) -> Array:
-    def one(scene: Array, d: Array) -> Array:
-        return camera_image(scene, airy_psf(abbe_px=d, size=size), factor=SCALE)
-
-    return jax.vmap(one)(scenes, abbe_px)
-
-
-def expected_images(scenes: np.ndarray, abbe_px: np.ndarray, *, size: int) -> np.ndarray:
-    """Return what a noise-free camera sees of fine scenes ``(n, 2y, 2x)``, each with its own Abbe period.
-
-    ``abbe_px`` is in fine pixels, ``size`` the kernel's odd size.
-    """
-    return np.array(_camera_images(scenes, abbe_px.astype(np.float32), size))
+@jax.jit
+def _camera_images(scenes: Array, psfs: Array) -> Array:
+    return jax.vmap(lambda scene, psf: camera_image(scene, psf, factor=SCALE))(scenes, psfs)
 
 
 def split(
@@ -60,15 +54,20 @@ class ScenePatches:
 
     def __init__(self, scenes: SceneConfig, objective: ObjectiveConfig) -> None:
         self.config, self.shares = scenes, objective.split_shares
-        self.kernel_size = default_size(SCALE * scenes.abbe_px)
+        self.psfs = PsfBank(scenes.abbe_px, scenes.psf_error)
         # Light from outside reaches into a patch: scenes are drawn wider by the kernel's reach.
-        self.margin_px = -(-(self.kernel_size // 2) // SCALE)
+        self.margin_px = -(-(self.psfs.size // 2) // SCALE)
 
-    def _scene(self, rng: np.random.Generator) -> np.ndarray:
-        side = SCALE * (self.config.patch_px + 2 * self.margin_px)
-        if rng.random() < self.config.empty:
-            return np.zeros((side, side), np.float32)
-        return structures.training_scene(rng, (side, side), abbe_px=SCALE * self.config.abbe_px)
+    def _expected(self, rngs: list[np.random.Generator], side_px: int) -> np.ndarray:
+        """Return noise-free camera images ``(n, side_px, side_px)`` of new scenes."""
+        side = SCALE * (side_px + 2 * self.margin_px)
+        scenes = np.zeros((len(rngs), side, side), np.float32)
+        for scene, rng in zip(scenes, rngs, strict=True):
+            if rng.random() >= self.config.empty:
+                scene[:] = structures.training_scene(rng, (side, side), abbe_px=SCALE * self.config.abbe_px)
+        psfs = np.stack([self.psfs.draw(rng) for rng in rngs])
+        m = self.margin_px
+        return np.asarray(_camera_images(scenes, psfs))[:, m:-m, m:-m]
 
     def _expose(self, rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         c = self.config
@@ -89,12 +88,24 @@ class ScenePatches:
         """Return one (input, target, photons per unit in the target) for each generator."""
         if not rngs:
             return []
-        scenes = np.stack([self._scene(rng) for rng in rngs])
-        errors = np.array([1 + self.config.psf_error * rng.standard_normal() for rng in rngs])
-        m = self.margin_px
-        abbe_px = SCALE * self.config.abbe_px * np.clip(errors, 0.8, 1.25)
-        images = expected_images(scenes, abbe_px, size=self.kernel_size)[:, m:-m, m:-m]
+        images = self._expected(rngs, self.config.patch_px)
         return [self._expose(rng, image) for rng, image in zip(rngs, images, strict=True)]
+
+    def measure(self, rngs: list[np.random.Generator]) -> list[Measured]:
+        """Return one well exposed camera image for each generator, its photons split in two."""
+        if not rngs:
+            return []
+        measured = []
+        for rng, image in zip(rngs, self._expected(rngs, measured_side(self.config)), strict=True):
+            photons = _log_uniform(rng, _OBJECT_PHOTONS) / max(float(image.max()), 1e-6)
+            kept, rest = rng.poisson(0.5 * photons * np.maximum(image, 0.0), (2, *image.shape))
+            measured.append(Measured(kept / (0.5 * photons), rest / (0.5 * photons)))
+        return measured
+
+
+def measured_side(config: SceneConfig) -> int:
+    """Return the side in px of a camera image that stands for an object under one patch."""
+    return SCALE * config.patch_px + 2 * MARGIN_PX
 
 
 def make_batches(config: TrainConfig) -> Callable[[int], Batch]:
@@ -108,16 +119,40 @@ def make_batches(config: TrainConfig) -> Callable[[int], Batch]:
     scenes = ScenePatches(config.scenes, config.objective)
     images = FolderPatches(config) if config.images.folder is not None else None
 
+    shrunk = config.shrunk_count
+
+    def is_real(rng: np.random.Generator) -> bool:
+        return images is not None and rng.random() < config.images.share
+
     def batch(step: int) -> Batch:
         rngs = [np.random.default_rng([config.seed, step, i]) for i in range(config.batch)]
-        real = [images is not None and rng.random() < config.images.share for rng in rngs]
-        drawn = scenes.draw([rng for rng, r in zip(rngs, real, strict=True) if not r])
-        if images is not None:
-            drawn += [images.draw(rng) for rng, r in zip(rngs, real, strict=True) if r]
-        seen, target, photons = (np.stack([d[k] for d in drawn]).astype(np.float32) for k in range(3))
-        return {"input": seen, "target": target, "photons": photons}
+        real = [is_real(rng) for rng in rngs]
+        n = config.batch - shrunk
+        drawn = _in_order(rngs[:n], real[:n], scenes.draw, images.draw if images else None)
+        measured = _in_order(rngs[n:], real[n:], scenes.measure, images.measure if images else None)
+        pairs = shrunken_pairs(rngs[n:], measured, config.scenes, scenes.psfs)
+        out = {}
+        for prefix, rows in (("", drawn), ("shrunk_", pairs)):
+            for k, name in enumerate(("input", "target", "photons")):
+                if rows:
+                    out[prefix + name] = np.stack([row[k] for row in rows]).astype(np.float32)
+        return out
 
     return batch
+
+
+def _in_order(
+    rngs: list[np.random.Generator],
+    real: list[bool],
+    synthetic: Callable[[list[np.random.Generator]], list[Any]],
+    photographed: Callable[[np.random.Generator], Any] | None,
+) -> list[Any]:
+    """Draw from one source or the other for each generator; the synthetic ones together, for speed."""
+    made = iter(synthetic([rng for rng, r in zip(rngs, real, strict=True) if not r]))
+    return [
+        photographed(rng) if r and photographed is not None else next(made)
+        for rng, r in zip(rngs, real, strict=True)
+    ]
 
 
 def prefetch(batch: Callable[[int], Batch], start: int, stop: int, *, ahead: int = 2) -> Iterator[Batch]:

@@ -12,6 +12,8 @@ from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale
 from dps_jax.operators.sampling import resample_region
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.training.config import FolderConfig, TrainConfig
+from dps_jax.training.psf_bank import SCALE
+from dps_jax.training.scale_transfer import MARGIN_PX, Measured
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class FolderPatches:
         self.shares = config.objective.split_shares
         self.brightness = config.scenes.brightness
         self.patch_px = config.scenes.patch_px
+        self.measured_px = SCALE * config.scenes.patch_px + 2 * MARGIN_PX
         self.abbe_px = config.scenes.abbe_px
         folder = Path(config.images.folder or ".")
         paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".tif", ".tiff"))
@@ -79,22 +82,43 @@ class FolderPatches:
             out.append(Plane(photons, factor, float(max(np.percentile(photons, 99.9), 1.0))))
         return out
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return (input, target, photons per unit in the target) of one random patch."""
+    def _split_crop(
+        self, rng: np.random.Generator, side_px: int, share: float | None
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Cut ``side_px`` canonical pixels from a random plane: (seen, target, brightest count), full exposure.
+
+        Photons are split on the camera's own pixels, where they are counts, and resampled afterwards. What an
+        image smaller than the crop lacks is its mirror image.
+        """
         plane = self.planes[int(rng.integers(len(self.planes)))]
-        need = int(np.ceil(self.patch_px / plane.factor)) + 1
-        y, x = (int(rng.integers(n - need + 1)) for n in plane.photons.shape)
-        counts = plane.photons[y : y + need, x : x + need]
-        counts = np.rot90(counts, int(rng.integers(4)))
-        share = float(rng.choice(self.shares)) if self.shares else None
+        need = int(np.ceil(side_px / plane.factor)) + 1
+        spans = [min(need, n) for n in plane.photons.shape]
+        y, x = (int(rng.integers(n - s + 1)) for n, s in zip(plane.photons.shape, spans, strict=True))
+        counts = np.rot90(plane.photons[y : y + spans[0], x : x + spans[1]], int(rng.integers(4)))
         rest = counts if share is None else rng.binomial(counts.astype(np.int64), share)
         seen = counts if share is None else (counts - rest) / (1 - share)
         target = rest if share is None else rest / share
+        sides = [min(side_px, int(n * plane.factor)) for n in counts.shape]
+        pair = (
+            np.pad(
+                resample_region(i, np.arange(sides[0]), np.arange(sides[1]), plane.factor, kernel="area"),
+                [(0, side_px - n) for n in sides],
+                mode="symmetric",
+            )
+            for i in (seen, target)
+        )
+        return *pair, plane.brightest / plane.factor**2
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return (input, target, photons per unit in the target) of one random patch."""
+        share = float(rng.choice(self.shares)) if self.shares else None
+        seen, target, brightest = self._split_crop(rng, self.patch_px, share)
         # Photons at intensity 1 on the canonical grid; the brightness varies as it does for the scenes.
         low, high = self.brightness
-        unit = plane.brightest / plane.factor**2 / float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        rows = np.arange(self.patch_px)
-        seen, target = (
-            resample_region(i, rows, rows, plane.factor, kernel="area") / unit for i in (seen, target)
-        )
-        return seen, target, unit * (share or 1.0)
+        unit = brightest / float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return seen / unit, target / unit, unit * (share or 1.0)
+
+    def measure(self, rng: np.random.Generator) -> Measured:
+        """Return a random part of an image, its photons split in two, for the scale transfer."""
+        kept, rest, brightest = self._split_crop(rng, self.measured_px, 0.5)
+        return Measured(kept / brightest, rest / brightest)

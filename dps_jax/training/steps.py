@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import optax
 
 from dps_jax import models
+from dps_jax.losses.fidelity import weighted_l2_loss
 from dps_jax.losses.objective import objective
 from dps_jax.operators.forward import camera_image
 from dps_jax.optics.psf import airy_psf
 from dps_jax.training.config import OptimizerConfig, TrainConfig
-from dps_jax.training.data import SCALE
+from dps_jax.training.psf_bank import SCALE
 from dps_jax.typing import Array, Params, Scalars
 
 State = dict[str, Any]
@@ -52,29 +53,56 @@ def init_state(config: TrainConfig) -> State:
 
 
 def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple[Array, Scalars]]:
-    """Return ``loss(params, batch) -> (loss, diagnostics)``: network, forward model, objective."""
+    """Return ``loss(params, batch) -> (loss, diagnostics)``: network, forward model, objective.
+
+    ``batch`` holds ``input``, ``target`` and ``photons`` and, for the scale transfer, the same with the prefix
+    ``shrunk_``; see ``training.data``. Either half may be absent.
+    """
     module = network_of(config)
     psf = airy_psf(abbe_px=SCALE * config.scenes.abbe_px)
-    m = config.objective.margin_px
-    weights = config.objective.weights
-    # Relative to 100 photons, so that the weight of the regularizers has a fixed meaning.
-    exponent = config.objective.photon_exponent
+    margin = config.objective.margin_px
 
-    def loss(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
-        estimate = module.apply({"params": params}, batch["input"][..., None])[..., 0]
-        predicted = camera_image(estimate, psf, factor=SCALE)
-        inner = (slice(None), slice(m, -m or None), slice(m, -m or None))
-        fine = (slice(None), slice(SCALE * m, -SCALE * m or None), slice(SCALE * m, -SCALE * m or None))
-        importance = (batch["photons"] / 100.0) ** exponent
+    def importance(photons: Array) -> Array:
+        # Relative to 100 photons, so that the weights of the regularizers have a fixed meaning.
+        return (photons / 100.0) ** config.objective.photon_exponent
+
+    def estimate(params: Params, image: Array) -> Array:
+        return module.apply({"params": params}, image[..., None])[..., 0]
+
+    def physics(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+        """Score the prediction of what the camera sees on photons that the network did not."""
+        x = estimate(params, batch["input"])
         return objective(
-            estimate[fine],
-            predicted[inner],
-            batch["target"][inner],
-            weights=weights,
-            fidelity_importance=importance,
+            _inner(x, SCALE * margin),
+            _inner(camera_image(x, psf, factor=SCALE), margin),
+            _inner(batch["target"], margin),
+            weights=config.objective.weights,
+            fidelity_importance=importance(batch["photons"]),
         )
 
+    def transfer(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+        """Score the estimate itself on the shrunken image, in intensity per camera pixel."""
+        x = _inner(estimate(params, batch["shrunk_input"]), SCALE * margin)
+        target = _inner(batch["shrunk_target"], SCALE * margin)
+        errors = weighted_l2_loss(SCALE**2 * x, SCALE**2 * target)
+        weighted = jnp.mean(importance(batch["shrunk_photons"]) * errors)
+        return config.objective.shrunk * weighted, {"shrunk": jnp.mean(errors)}
+
+    def loss(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+        total, diagnostics = jnp.zeros(()), {}
+        for part, name in ((physics, "input"), (transfer, "shrunk_input")):
+            if name in batch:
+                value, terms = part(params, batch)
+                share = batch[name].shape[0] / config.batch
+                total, diagnostics = total + share * value, {**diagnostics, **terms}
+        return total, diagnostics
+
     return loss
+
+
+def _inner(image: Array, margin: int) -> Array:
+    """Cut ``margin`` pixels off every side of ``(..., y, x)``."""
+    return image[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
 
 
 def make_step(config: TrainConfig) -> Callable[[State, dict[str, Array]], tuple[State, Scalars]]:

@@ -1,7 +1,5 @@
 """``<Ax, y> = <x, A*y>`` for every linear operator, over shape x precision x jit on or off."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +7,8 @@ import pytest
 
 from dps_jax import operators
 
-# Odd, even, rectangular, with none, one and two leading axes.
-SHAPES = [(8, 8), (11, 6), (3, 7, 10), (2, 1, 9, 5)]
-KERNELS = {"odd": (3, 3), "rectangular": (1, 7), "larger than the image": (13, 5)}
+# Even, odd, with one and two leading axes; each way of running takes one, compiled float32 takes two.
+EVEN, ODD, STACK, STACKS = (8, 8), (11, 7), (3, 7, 10), (2, 3, 9, 5)
 
 # Relative to |Ax| |y|, which bounds both products (Cauchy-Schwarz) where they cancel.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -82,19 +79,22 @@ def _by_transposition(operator, widen=lambda shape: shape):
     return make
 
 
-BOUNDARIES = ("constant", "reflect", "nearest", "wrap")
+CONVOLUTIONS = [
+    ("constant", (3, 3)),
+    ("constant", (1, 7)),
+    ("reflect", (5, 3)),
+    ("reflect", (13, 15)),  # reaches beyond the image
+    ("nearest", (1, 7)),
+    ("wrap", (5, 3)),
+    ("wrap", (13, 15)),
+]
+RESAMPLINGS = [(s, k) for s in (0.45, 1.7) for k in ("area", "linear", "cubic", "lanczos")]
+CAMERAS = [(1, "wrap"), (2, "constant"), (2, "reflect"), (3, "nearest")]
 OPERATORS = {
-    **{f"convolve {b}, {k} kernel": _convolution(s, b) for b in BOUNDARIES for k, s in KERNELS.items()},
+    **{f"convolve {b} {k}": _convolution(k, b) for b, k in CONVOLUTIONS},
     **{f"bin_area {factor}": _binning(factor) for factor in (1, 2, 3)},
-    **{
-        f"resample {scale} {kernel}": _resampling(scale, kernel)
-        for scale in (0.4, 0.5, 1.0, 1.7, 2.0)
-        for kernel in ("area", "linear", "cubic", "lanczos")
-    },
-    **{
-        f"camera_image {f} {b}": _camera(f, b)
-        for f, b in [(1, "wrap"), (2, "constant"), (2, "reflect"), (3, "nearest")]
-    },
+    **{f"resample {s} {k}": _resampling(s, k) for s, k in [*RESAMPLINGS, (0.5, "lanczos"), (2.0, "lanczos")]},
+    **{f"camera_image {f} {b}": _camera(f, b) for f, b in CAMERAS},
     **{
         f"first_difference {a}": _by_transposition(lambda x, a=a: operators.first_difference(x, a), _stack)
         for a in "xyzt"
@@ -116,11 +116,12 @@ def _check(name, shape, precision, *, jit):
     shape, forward, backward = OPERATORS[name](shape, precision)
     rng = np.random.default_rng(3)
     x = jnp.asarray(rng.normal(size=shape), precision)
-    if jit:
-        forward, backward = jax.jit(forward), jax.jit(backward)
-    image = forward(x)
-    y = jnp.asarray(rng.normal(size=image.shape), precision)
-    back = backward(y)
+    y = jnp.asarray(rng.normal(size=jax.eval_shape(forward, x).shape), precision)
+
+    def both(x, y):
+        return forward(x), backward(y)
+
+    image, back = (jax.jit(both) if jit else both)(x, y)
     assert image.dtype == back.dtype == jnp.dtype(precision)
     assert back.shape == x.shape
     x, y, image, back = (np.asarray(a, np.float64) for a in (x, y, image, back))
@@ -129,31 +130,34 @@ def _check(name, shape, precision, *, jit):
     assert abs(left - right) <= TOLERANCE[precision] * np.linalg.norm(image) * np.linalg.norm(y)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", OPERATORS)
+EVERY = pytest.mark.parametrize("name", OPERATORS)
+
+
+@EVERY
+@pytest.mark.parametrize("shape", [ODD, STACKS])
 def test_adjoint_under_jit(name, shape):
     _check(name, shape, "float32", jit=True)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@EVERY
 def test_adjoint_without_jit(name):
-    _check(name, SHAPES[1], "float32", jit=False)
+    _check(name, EVEN, "float32", jit=False)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@EVERY
 def test_adjoint_in_float64(name):
     with jax.enable_x64(True):
-        _check(name, SHAPES[2], "float64", jit=True)
+        _check(name, STACK, "float64", jit=True)
 
 
 @pytest.mark.parametrize("name", IN_BFLOAT16)
 def test_adjoint_in_bfloat16(name):
-    _check(name, SHAPES[2], "bfloat16", jit=True)
+    _check(name, STACK, "bfloat16", jit=True)
 
 
 def test_adjoint_refuses_what_is_not_linear():
-    with pytest.raises(Exception, match="[Ll]inear|[Tt]ranspos"), contextlib.suppress(KeyboardInterrupt):
-        operators.adjoint(lambda x: x * x, (3, 3))(jnp.ones((3, 3)))
+    with pytest.raises(NotImplementedError, match="sin"):
+        operators.adjoint(jnp.sin, (3, 3))(jnp.ones((3, 3)))
 
 
 def test_convolution_adjoint_of_constant_is_a_correlation(rng):

@@ -70,6 +70,16 @@ def test_separable_valid_equals_scipy(sigma_px, reach, rng):
     np.testing.assert_allclose(ours, inner, atol=2e-6)
 
 
+def test_counts_keep_their_fractions(rng):
+    counts = rng.integers(0, 100, (8, 9)).astype(np.uint16)
+    kernel = np.full((3, 3), 1 / 9)  # float64, as NumPy makes it
+    blurred = convolve(counts, kernel)
+    assert blurred.dtype == jnp.float32
+    np.testing.assert_allclose(
+        blurred, ndimage.convolve(counts.astype(float), kernel, mode="constant"), atol=1e-4
+    )
+
+
 IMAGE, KERNEL = np.ones((6, 6), np.float32), np.ones((3, 3), np.float32)
 REFUSED = [
     (

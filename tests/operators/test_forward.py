@@ -34,8 +34,11 @@ def test_photons_of_an_interior_object_arrive(rng):
     assert float(image.sum()) == pytest.approx(scene.sum(), rel=1e-5)
 
 
+SHAPE = (400, 400)  # one shape of scene for all: the samplers compile once per shape
+
+
 def test_expose_is_reproducible_by_key(key, rng):
-    scene, psf = jnp.full((20, 20), 5.0), jnp.asarray(_psf(rng), jnp.float32)
+    scene, psf = jnp.full(SHAPE, 5.0), jnp.asarray(_psf(rng), jnp.float32)
     first = expose(key, scene, psf, read_noise_photons=1.0)
     np.testing.assert_array_equal(first, expose(key, scene, psf, read_noise_photons=1.0))
     assert np.any(np.asarray(first != expose(jax.random.key(5), scene, psf, read_noise_photons=1.0)))
@@ -45,7 +48,7 @@ def test_expose_has_the_statistics_of_its_parts(key, rng):
     # A flat object, periodic: every camera pixel expects 4 * 6 = 24 photons, plus read noise of variance 9.
     psf = jnp.asarray(_psf(rng), jnp.float32)
     image = np.asarray(
-        expose(key, jnp.full((400, 400), 6.0), psf, boundary="wrap", read_noise_photons=3.0), np.float64
+        expose(key, jnp.full(SHAPE, 6.0), psf, boundary="wrap", read_noise_photons=3.0), np.float64
     )
     n = image.size
     variance = 24 + 9
@@ -55,17 +58,14 @@ def test_expose_has_the_statistics_of_its_parts(key, rng):
 
 
 def test_expose_without_read_noise_gives_counts(key, rng):
-    counts = np.asarray(expose(key, jnp.full((20, 20), 5.0), jnp.asarray(_psf(rng), jnp.float32)))
+    counts = np.asarray(expose(key, jnp.full(SHAPE, 5.0), jnp.asarray(_psf(rng), jnp.float32)))
     assert counts.dtype == np.float32
     assert np.all(counts == np.round(counts))
-
-
-def test_photon_and_read_noise_have_keys_of_their_own(key):
-    # A key used twice would tie the read noise to the photon noise. Residuals of many pixels must not agree.
-    scene, psf = jnp.full((400, 400), 25.0), jnp.ones((1, 1))
-    counts = np.asarray(expose(key, scene, psf, factor=1))
-    noise = np.asarray(expose(key, scene, psf, factor=1, read_noise_photons=5.0)) - counts
-    assert abs(np.corrcoef(counts.ravel(), noise.ravel())[0, 1]) < 5 / np.sqrt(counts.size)
+    noise = np.asarray(
+        expose(key, jnp.full(SHAPE, 5.0), jnp.asarray(_psf(rng), jnp.float32), read_noise_photons=5.0)
+    )
+    # A key used twice would tie the read noise to the photon noise; n independent pairs agree to 1 / sqrt(n).
+    assert abs(np.corrcoef(counts.ravel(), (noise - counts).ravel())[0, 1]) < 5 / np.sqrt(counts.size)
 
 
 PSF = np.ones((3, 3), np.float32)
@@ -90,7 +90,5 @@ def test_refused_inputs(call, message):
 
 
 def test_refused_read_noise(key):
-    with pytest.raises(
-        ValueError, match="expected sigma_photons to be a finite number of 0 or more, got -1.0"
-    ):
+    with pytest.raises(ValueError, match="expected sigma_photons to be a finite number of 0 or more"):
         expose(key, jnp.ones((8, 8)), jnp.asarray(PSF), read_noise_photons=-1.0)

@@ -117,9 +117,11 @@ def test_the_folder_of_another_config_is_refused(trained, make_config):
     assert files == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_checkpoint_of_another_network_is_refused(trained, make_config):
-    _, folder, _, _ = trained
-    other = steps.init_state(make_config(network={"channels": (4, 4)}))
+def test_a_checkpoint_of_another_network_is_refused(trained):
+    config, folder, params, _ = trained
+    wider = jax.tree.map(lambda a: np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype), params)
+    optimizer = steps.make_optimizer(config.optimizer, config.steps)
+    other = {"params": wider, "opt_state": optimizer.init(wider), "step": np.zeros((), np.int32)}
     with (
         Checkpoints(folder / "checkpoints") as checkpoints,
         pytest.raises(ValueError, match="expected a checkpoint of this config's network"),
