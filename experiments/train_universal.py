@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 
 from dps_jax import __version__
-from dps_jax.cli import configure_jax, share_cores
-from dps_jax.training.config import read_config, to_dict
+from dps_jax.cli import configure_jax, keep_numpy_to_one_thread, share_cores
 
 HERE = Path(__file__).parent
 
@@ -35,6 +34,9 @@ def main() -> None:
         "--scenes", type=int, default=20, help="withheld scenes per photon level in the scores"
     )
     arguments = parser.parse_args()
+    keep_numpy_to_one_thread()
+    from dps_jax.training.config import read_config, to_dict
+
     config = read_config(arguments.config)
     configure_jax()
     share_cores(config.common_parts)

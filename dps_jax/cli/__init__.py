@@ -85,6 +85,8 @@ def _heeding_interrupts() -> Iterator[None]:
 
 def _guarded(command: str, words: list[str]) -> int:
     """Run a command; turn what a user can cause into one sentence."""
+    if command == "train":
+        keep_numpy_to_one_thread()
     from dps_jax.io.errors import UserError
 
     try:
@@ -102,6 +104,9 @@ def _guarded(command: str, words: list[str]) -> int:
         if "RESOURCE_EXHAUSTED" not in str(problem):  # XLA's word for it
             raise
         return complain(_TOO_LITTLE_MEMORY)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"\n{_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)
         return INTERRUPTED
@@ -130,14 +135,20 @@ def configure_jax() -> None:
     os.environ.setdefault("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "false")
 
 
+def keep_numpy_to_one_thread() -> None:
+    """Stop NumPy's own threads from fighting XLA's for the cores; call before NumPy is imported.
+
+    Scenes are drawn by NumPy while the step before is trained on; its matrices are too small to gain by threads.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def share_cores(parts: int) -> None:
     """Make the CPU look like one device per core, as many as divide ``parts``; call before JAX starts.
 
     A training step on one CPU device uses little more than one core; the batch shared by two devices is trained
-    on 1.7 times as fast on two. Accelerators are not affected. Scenes are drawn beside it, on one thread: NumPy's
-    own threads would fight XLA's for the cores.
+    on 1.7 times as fast on two. Accelerators are not affected.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     flag = "--xla_force_host_platform_device_count"
     if flag not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

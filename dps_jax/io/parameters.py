@@ -34,13 +34,17 @@ def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def nest(flat: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Invert :func:`flatten`."""
+    """Invert :func:`flatten`; ``ValueError`` for an array with the name of a folder."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, leaf = name.split("/")
         place = nested
         for folder in folders:
             place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                break
+        if not isinstance(place, dict) or leaf in place:
+            raise ValueError(f"expected array names of which none is a folder of others, got {name!r}")
         place[leaf] = value
     return nested
 
@@ -109,6 +113,6 @@ def read_parameters(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         if _CHECKSUM in header and header[_CHECKSUM] != _checksum(flat, header):
             raise ValueError("its checksum does not match its content")
         params = nest(flat)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
         raise UserError(f"the weights file {path} is damaged ({problem}); copy it again.") from None
     return params, header, hashlib.sha256(content).hexdigest()

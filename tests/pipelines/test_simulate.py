@@ -73,7 +73,7 @@ def test_read_noise_adds_its_variance():
     variance = np.mean((made.image - made.expected) ** 2 - made.expected)
     # Fourth moments of the sum: 3 (mean + 16)^2 and a little, over 9216 pixels.
     spread = np.sqrt(2.4 * np.mean((made.expected + 16) ** 2) / made.image.size)
-    assert variance == pytest.approx(16.0, abs=5 * spread)
+    assert variance == pytest.approx(16.0, abs=float(5 * spread))
 
 
 def test_families_can_be_chosen():
