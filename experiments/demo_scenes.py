@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from dps_jax.cli import configure_jax
+from dps_jax.optics import OpticalSystem
 from dps_jax.pipelines.compare import METHODS, compare
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.pipelines.tables import score_table
@@ -31,11 +32,13 @@ FIRST_SEED = 1000
 BACKGROUND = 2.0
 
 
-def score_scenes(network: Network, *, photons: float, scenes: int) -> dict[str, list[dict[str, float]]]:
+def score_scenes(
+    network: Network, *, photons: float, scenes: int, system: OpticalSystem = DEMO_SYSTEM
+) -> dict[str, list[dict[str, float]]]:
     """Return, for each method, its scores on each of ``scenes`` withheld scenes."""
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
     for seed in range(FIRST_SEED, FIRST_SEED + scenes):
-        made = acquire(seed, DEMO_SYSTEM, shape=(128, 128), photons=photons, background=BACKGROUND)
+        made = acquire(seed, system, shape=(128, 128), photons=photons, background=BACKGROUND)
         result = compare(made, network)
         for name in METHODS:
             rows[name].append(result.scores[name])

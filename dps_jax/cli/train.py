@@ -47,12 +47,14 @@ def parse(words: list[str]) -> Arguments:
 
 
 def _config_path(words: list[str]) -> Path | None:
-    for i, word in enumerate(words):
-        if word == "--config" and i + 1 < len(words):
-            return Path(words[i + 1])
-        if word.startswith("--config="):
-            return Path(word.removeprefix("--config="))
-    return None
+    """Return the last value of --config, which is also the one that the parser takes."""
+    found = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--config":
+            found = following
+        elif word.startswith("--config="):
+            found = word.removeprefix("--config=")
+    return None if found is None else Path(found)
 
 
 def _read_file(path: Path) -> TrainConfig:

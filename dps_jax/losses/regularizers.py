@@ -6,6 +6,7 @@ derivative at 0 is taken as 0, so gradients are finite on constant images.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from dps_jax import _checks
@@ -14,7 +15,9 @@ from dps_jax.typing import Array
 
 
 def _absolute_sum(image: Array, axes: int) -> Array:
-    return jnp.sum(jnp.abs(image), axis=tuple(range(-axes, 0)))
+    # x sign(x) is |x|, with slope 0 at 0, where that of jnp.abs is 1: flat images are to stay as they are.
+    magnitude = image * jax.lax.stop_gradient(jnp.sign(image))
+    return jnp.sum(magnitude, axis=tuple(range(-axes, 0)))
 
 
 def hessian_xy(image: Array) -> Array:

@@ -124,6 +124,8 @@ class _Correlation:
 
     def value(self) -> float:
         n, a, b, aa, bb, ab = self._sums
+        if n == 0:  # an image without light: no tile was run
+            return 0.0
         spread = np.sqrt(max(aa - a * a / n, 0.0) * max(bb - b * b / n, 0.0))
         return float((ab - a * b / n) / spread) if spread > 0 else 0.0
 
@@ -236,7 +238,9 @@ def restore(
         period, or a size that is not positive.
     """
     image = np.asarray(image)
-    if image.ndim not in (2, 3) or min(image.shape[-2:]) < 16:
+    if image.dtype.kind not in "buif":
+        raise ValueError(f"expected an image of real numbers, got {image.dtype}")
+    if image.ndim not in (2, 3) or min(image.shape[-2:]) < 16 or image.size == 0:
         raise ValueError(
             f"expected an image (y, x) or (frame, y, x) of at least 16 px a side, got {image.shape}"
         )

@@ -73,19 +73,16 @@ def restore_file(
         notes += (note,)
     restored = []
     for number, (stack, system) in enumerate(zip(channels, systems, strict=True)):
-        with np.errstate(
-            invalid="ignore"
-        ):  # without light the correlation is 0 / 0; check_light speaks of it
-            result = restore(
-                stack,
-                system,
-                network,
-                output_pixel_size_nm=options.output_pixel_size_nm,
-                background_radius_nm=options.background_radius_nm,
-                background=options.background,
-                tile_px=options.tile_px,
-                progress=_shifted(progress, number, len(channels)),
-            )
+        result = restore(
+            stack,
+            system,
+            network,
+            output_pixel_size_nm=options.output_pixel_size_nm,
+            background_radius_nm=options.background_radius_nm,
+            background=options.background,
+            tile_px=options.tile_px,
+            progress=_shifted(progress, number, len(channels)),
+        )
         for note in check_light(image, result.report, channel=number + 1, channels=len(channels)):
             log(f"note: {note}")
             notes += (note,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,16 +81,61 @@ def acquire(
     ValueError
         For numbers out of range or unknown families.
     """
-    _checks.positive("photons", photons)
-    _checks.non_negative("background", background)
-    psf = srpsf(OpticalSystem(**{**vars(system), "pixel_size_nm": float(system.pixel_size_nm) / FACTOR}))
-    # Light from outside the frame reaches in by the kernel's reach: the scene is drawn wider and cropped.
-    margin = -(-(psf.shape[0] // 2) // FACTOR)
+    margin = margin_px(system)
     wide = (FACTOR * (shape[0] + 2 * margin), FACTOR * (shape[1] + 2 * margin))
     scene = structures.scene(
         np.random.default_rng(seed), wide, abbe_px=FACTOR * float(system.abbe_px), families=families
     )
+    return photograph(
+        seed,
+        scene,
+        system,
+        photons=photons,
+        background=background,
+        read_noise_photons=read_noise_photons,
+    )
+
+
+def margin_px(system: OpticalSystem) -> int:
+    """Return how many camera pixels around a frame send light into it: the reach of the PSF."""
+    return -(-(_fine_psf(system).shape[0] // 2) // FACTOR)
+
+
+def _fine_psf(system: OpticalSystem) -> Array:
+    return srpsf(dataclasses.replace(system, pixel_size_nm=float(system.pixel_size_nm) / FACTOR))
+
+
+def photograph(
+    seed: int,
+    scene: np.ndarray,
+    system: OpticalSystem,
+    *,
+    photons: float = 100.0,
+    background: float = 0.0,
+    read_noise_photons: float = 0.0,
+) -> Acquisition:
+    """Take two pictures of a scene.
+
+    Parameters
+    ----------
+    seed
+        Of the photons.
+    scene
+        Emitters ``(2 (y + 2m), 2 (x + 2m))`` on the fine grid, with ``m = margin_px(system)``: what lies outside
+        the frame sends light into it.
+    photons, background, read_noise_photons
+        As :func:`acquire`.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range or a scene without light.
+    """
+    _checks.positive("photons", photons)
+    _checks.non_negative("background", background)
+    psf, margin = _fine_psf(system), margin_px(system)
     seen = np.asarray(_wide_camera(scene, psf))[margin:-margin, margin:-margin]
+    _checks.positive("the scene's brightest pixel", float(seen.max()))
     scale = photons / float(seen.max())
     inner = FACTOR * margin
     expected = (seen * scale + background).astype(np.float32)

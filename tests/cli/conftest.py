@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +19,7 @@ _ENVIRONMENT = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
     "JAX_RAISE_PERSISTENT_CACHE_ERRORS",
+    "OPENBLAS_NUM_THREADS",
 )
 
 
@@ -34,6 +36,15 @@ class Ran:
     @property
     def notes(self):
         return [line for line in self.err.splitlines() if "note: " in line]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Every training compiles its own step, and most are the same program."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture

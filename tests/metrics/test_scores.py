@@ -23,7 +23,10 @@ def pair():
     truth = np.zeros((96, 96))
     for _ in range(12):
         angle = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.02, 200))
-        y, x = (s + 0.5 * np.cumsum(f(angle)) for s, f in zip(rng.uniform(20, 76, 2), (np.sin, np.cos), strict=True))
+        y, x = (
+            s + 0.5 * np.cumsum(f(angle))
+            for s, f in zip(rng.uniform(20, 76, 2), (np.sin, np.cos), strict=True)
+        )
         inside = (y >= 0) & (y < 96) & (x >= 0) & (x < 96)
         np.add.at(truth, (y[inside].astype(int), x[inside].astype(int)), 1.0)
     estimate = ndimage.gaussian_filter(truth, 1.0) + 0.02 * rng.random(truth.shape)
@@ -82,7 +85,9 @@ def test_the_truth_scores_best(pair):
 @pytest.mark.parametrize("factor", [1e-3, 40.0])
 def test_one_scale_is_allowed_for(pair, factor):
     image, truth = pair
-    one, other = (scores_against_truth(a * image, truth, abbe_px=ABBE_PX) for a in (np.float32(1), np.float32(factor)))
+    one, other = (
+        scores_against_truth(a * image, truth, abbe_px=ABBE_PX) for a in (np.float32(1), np.float32(factor))
+    )
     for name in one:
         assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-3)
 

@@ -10,17 +10,15 @@ from dps_jax.operators import convolve, convolve_adjoint
 from dps_jax.operators.convolve import convolve_separable_valid, gaussian_taps
 
 BOUNDARIES = ("constant", "reflect", "nearest", "wrap")
+_convolve = jax.jit(convolve, static_argnames="boundary")
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("kernel_shape", [(1, 1), (3, 3), (1, 9), (7, 5), (21, 13)])
-@pytest.mark.parametrize("shape", [(16, 16), (11, 14)])
-def test_equals_scipy(boundary, kernel_shape, shape, rng):
-    image, kernel = rng.normal(size=(2, *shape)), rng.normal(size=kernel_shape)
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (3, 3), (1, 9), (21, 13)])
+def test_equals_scipy(boundary, kernel_shape, rng):
+    image, kernel = rng.normal(size=(2, 11, 14)), rng.normal(size=kernel_shape)
     expected = np.stack([ndimage.convolve(plane, kernel, mode=boundary) for plane in image])
-    ours = jax.jit(convolve, static_argnames="boundary")(
-        jnp.asarray(image, jnp.float32), jnp.asarray(kernel, jnp.float32), boundary=boundary
-    )
+    ours = _convolve(jnp.asarray(image, jnp.float32), jnp.asarray(kernel, jnp.float32), boundary=boundary)
     # Each sum of kernel.size products rounds to 6e-8 of its norm; the FFT adds a factor log2(n), about 10.
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6 * np.linalg.norm(kernel) * 4)
 
@@ -29,7 +27,7 @@ def test_equals_scipy(boundary, kernel_shape, shape, rng):
 def test_kernel_that_reaches_over_a_small_image(boundary, rng):
     image, kernel = rng.normal(size=(4, 3)), rng.normal(size=(13, 9))
     expected = ndimage.convolve(image, kernel, mode=boundary)
-    ours = convolve(jnp.asarray(image, jnp.float32), jnp.asarray(kernel, jnp.float32), boundary=boundary)
+    ours = _convolve(jnp.asarray(image, jnp.float32), jnp.asarray(kernel, jnp.float32), boundary=boundary)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5)
 
 

@@ -20,7 +20,7 @@ def test_camera_image_equals_numpy(boundary, shape, factor, rng):
     scene, psf = rng.uniform(0, 50, shape), _psf(rng)
     blurred = ndimage.convolve(scene, psf.reshape((1,) * (len(shape) - 2) + psf.shape), mode=boundary)
     expected = sum(blurred[..., i::factor, j::factor] for i in range(factor) for j in range(factor))
-    ours = camera_image(
+    ours = jax.jit(camera_image, static_argnames=("factor", "boundary"))(
         jnp.asarray(scene, jnp.float32), jnp.asarray(psf, jnp.float32), factor=factor, boundary=boundary
     )
     # Sums of up to 50 * 9 photons; float32 FFTs of that size err by some 1e-6 of the largest.

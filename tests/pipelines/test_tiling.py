@@ -1,5 +1,7 @@
 """Tiles: their cores cover every pixel once, and all see the same grid in the same phase."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ def test_cores_cover_the_plane_exactly_once(ny, nx, tile_px, multiple, halo):
         spans = sorted({t.core[axis] for t in tiles})
         assert spans[0][0] == 0
         assert spans[-1][1] == n
-        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
         assert all(stop > start for start, stop in spans)
     cores = [t.core for t in tiles]
     assert len(set(cores)) == len(cores) == count_tiles((ny, nx), tile_px=tile_px, multiple=multiple)

@@ -22,7 +22,9 @@ SECTIONS = {
 def small_config(**changes):
     """Make a config; a section is given as a dictionary of what differs from ``SECTIONS``."""
     sections = {k: dataclasses.replace(v, **changes.pop(k, {})) for k, v in SECTIONS.items()}
-    return TrainConfig(**sections, **{"steps": 30, "batch": 4, "log_every": 10, "checkpoint_every": 10, **changes})
+    return TrainConfig(
+        **sections, **{"steps": 30, "batch": 4, "log_every": 10, "checkpoint_every": 10, **changes}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +42,11 @@ def structured_scene(rng, shape):
 def write_imagej(path, image, pixel_size_nm):
     """Write what ImageJ would: the pixel size as pixels per micrometre."""
     image = np.clip(np.rint(image), 0, 65535).astype(np.uint16)
-    scale = {} if pixel_size_nm is None else {"resolution": (1e3 / pixel_size_nm,) * 2, "metadata": {"unit": "um"}}
+    scale = (
+        {}
+        if pixel_size_nm is None
+        else {"resolution": (1e3 / pixel_size_nm,) * 2, "metadata": {"unit": "um"}}
+    )
     tifffile.imwrite(path, image, imagej=True, **scale)
 
 

@@ -30,12 +30,16 @@ def test_whole_numbers_become_the_declared_type():
 def test_reads_toml(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(
-        'steps = 12\nseed = 3\n[network]\nchannels = [4, 8]\n[scenes]\nphotons = [10, 100.0]\n'
+        "steps = 12\nseed = 3\n[network]\nchannels = [4, 8]\n[scenes]\nphotons = [10, 100.0]\n"
         '[images]\nfolder = "cells"\nna = 1\n[objective]\nsplit_shares = []\n'
     )
     config = read_config(path)
     assert (config.steps, config.seed, config.network.channels) == (12, 3, (4, 8))
-    assert (config.scenes.photons, config.images.folder, config.images.na) == ((10.0, 100.0), Path("cells"), 1.0)
+    assert (config.scenes.photons, config.images.folder, config.images.na) == (
+        (10.0, 100.0),
+        Path("cells"),
+        1.0,
+    )
     assert config.objective.split_shares == ()
     assert config.optimizer == TrainConfig().optimizer
 
@@ -71,8 +75,14 @@ REFUSED = [
     ({"network": {"blocks": 0}}, "network.blocks to be a whole number of 1 or more"),
     ({"network": {"projections": 0}}, "network.projections to be a whole number of 1 or more"),
     ({"network": {"consistency_steps": -1}}, "network.consistency_steps to be a whole number of 0 or more"),
-    ({"network": {"channels": [4, 8, 16]}, "scenes": {"patch_px": 50}}, "scenes.patch_px to be a multiple of 4, got 50"),
-    ({"scenes": {"patch_px": 24}, "objective": {"margin_px": 8}}, "scenes.patch_px to leave at least 11 px inside .* got 24"),
+    (
+        {"network": {"channels": [4, 8, 16]}, "scenes": {"patch_px": 50}},
+        "scenes.patch_px to be a multiple of 4, got 50",
+    ),
+    (
+        {"scenes": {"patch_px": 24}, "objective": {"margin_px": 8}},
+        "scenes.patch_px to leave at least 11 px inside .* got 24",
+    ),
     ({"scenes": {"patch_px": "48"}}, "config.scenes.patch_px to be a whole number, got '48'"),
     ({"scenes": {"photons": 100}}, "config.scenes.photons to be a list of 2, got 100"),
     ({"scenes": {"photons": [100]}}, "config.scenes.photons to be a list of 2"),

@@ -102,7 +102,12 @@ def test_noise_of_a_pair(monkeypatch, make_config, shares, fraction, read_noise)
     # network could learn to repeat it.
     monkeypatch.setattr(data, "expected_images", lambda scenes, *_, **__: np.ones_like(scenes[:, ::2, ::2]))
     config = make_config(
-        scenes={"photons": (40.0, 40.0), "brightness": (1.0, 1.0), "background": 0.0, "read_noise": read_noise},
+        scenes={
+            "photons": (40.0, 40.0),
+            "brightness": (1.0, 1.0),
+            "background": 0.0,
+            "read_noise": read_noise,
+        },
         objective={"split_shares": shares},
     )
     n = config.scenes.patch_px**2

@@ -129,12 +129,13 @@ def test_a_checkpoint_of_another_network_is_refused(trained):
         checkpoints.load(sharding.put_state(sharding.make_mesh(devices=1), other))
 
 
-@pytest.mark.parametrize("every", [7, 100])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
-    monkeypatch, make_config, tmp_path, every
+    monkeypatch, make_config, tmp_path
 ):
     # Checkpoints fall between the log lines: broken parameters must not replace good ones unseen.
-    config = make_config(steps=40, checkpoint_every=5, log_every=every, keep_checkpoints=1)
+    config = make_config(
+        network={"consistency_steps": 0}, steps=40, checkpoint_every=5, log_every=9, keep_checkpoints=1
+    )
     real = data.make_batches(config)
 
     def broken(step):
@@ -142,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         return {**batch, "target": batch["target"] * np.float32(np.nan)} if step >= 11 else batch
 
     monkeypatch.setattr(loop.data, "make_batches", lambda config: broken)
-    with pytest.raises(FloatingPointError, match=r"expected a finite loss, got nan at step 1[45]"):
+    with pytest.raises(FloatingPointError, match=r"expected a finite loss, got nan at step 15"):
         train(config, tmp_path / "run", devices=1)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 10

@@ -34,11 +34,23 @@ class _Run:
         folder.mkdir(exist_ok=True)
         self.run, self.weights = folder / "w.run", folder / "w.safetensors"
         (folder / "run.toml").write_text(CONFIG)
-        command = ["-m", "dps_jax.cli", "train", "--config", str(folder / "run.toml"), "-o", str(self.weights)]
+        command = [
+            "-m",
+            "dps_jax.cli",
+            "train",
+            "--config",
+            str(folder / "run.toml"),
+            "-o",
+            str(self.weights),
+        ]
         # One device and one compilation cache: the runs compile once and compute alike.
         environment = {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def checkpoints(self):

@@ -1,0 +1,180 @@
+"""Richardson-Lucy: the likelihood rises, photons stay, and scikit-image agrees where it can be compared."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage import restoration
+
+from dps_jax.optics import airy_psf, gaussian_psf
+from dps_jax.solvers import richardson_lucy, richardson_lucy_oracle, richardson_lucy_step
+
+PSF = gaussian_psf(sigma_px=1.5, size=9)
+_solve = jax.jit(richardson_lucy, static_argnames=("factor", "boundary"))
+_step = jax.jit(richardson_lucy_step, static_argnames=("factor", "boundary"))
+
+
+def _lines(side, *, border=0):
+    """A few bright lines, photons per pixel, dark within ``border`` of the edge."""
+    scene = np.zeros((side, side))
+    scene[side // 3, border : side - border] = 60
+    scene[border : side - border, side // 2] = 40
+    scene[side // 2 + 3, side // 4] = 300
+    return scene
+
+
+def _numpy_camera(scene, psf, factor, boundary):
+    blurred = ndimage.convolve(np.asarray(scene, np.float64), np.asarray(psf, np.float64), mode=boundary)
+    return sum(blurred[i::factor, j::factor] for i in range(factor) for j in range(factor))
+
+
+@pytest.mark.parametrize(("factor", "boundary"), [(2, "reflect"), (2, "constant"), (1, "wrap")])
+def test_the_likelihood_rises_at_every_step(factor, boundary, rng):
+    scene = _lines(40) + 2.0
+    counts = rng.poisson(_numpy_camera(scene, PSF, factor, boundary)).astype(np.float32)
+    estimate = jnp.full(scene.shape, counts.sum() / scene.size, jnp.float32)
+    likelihoods = []
+    for _ in range(25):
+        predicted = _numpy_camera(estimate, PSF, factor, boundary)
+        likelihoods.append(float(np.sum(counts * np.log(predicted) - predicted)))
+        estimate = _step(estimate, jnp.asarray(counts), PSF, factor=factor, boundary=boundary)
+    # The 25th step still gains more than 1 nat; float32 estimates are known to 1e-7 of themselves, which moves the
+    # likelihood by less than 1e-7 of all photons, some 1e-3.
+    assert np.diff(likelihoods).min() > 0
+    assert likelihoods[-1] - likelihoods[0] > 100
+
+
+def test_photons_are_conserved_with_a_periodic_boundary(rng):
+    counts = rng.poisson(20.0, (24, 30)).astype(np.float32)
+    out = _solve(jnp.asarray(counts), PSF, iterations=30, boundary="wrap")
+    assert out.shape == (48, 60)
+    assert float(out.min()) >= 0
+    # A^T 1 = 1 everywhere, so the sum is that of the data; float32 sums and FFTs, 30 times.
+    assert float(out.sum()) == pytest.approx(counts.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "constant"])
+def test_photons_of_an_interior_object_are_conserved(boundary, rng):
+    counts = rng.poisson(_numpy_camera(_lines(80, border=24), PSF, 2, "constant")).astype(np.float32)
+    out = _solve(jnp.asarray(counts), PSF, iterations=30, boundary=boundary)
+    assert float(out.sum()) == pytest.approx(counts.sum(), rel=1e-4)
+
+
+def test_equals_scikit_image_on_an_interior_object(rng):
+    # scikit-image convolves with zeros outside and does not divide by A^T 1, which is 1 further inside than the
+    # kernel's reach of 4 px. Light keeps out of that margin here: it begins 12 px from the edge and is blurred
+    # by 4, and the estimate's own support can only shrink to what the data have seen (4 px further out). A flat
+    # start of any height gives the same first iterate where A 1 = 1.
+    image = _numpy_camera(_lines(48, border=12), PSF, 1, "constant")
+    image = np.where(image > 0, rng.poisson(image), 0).astype(np.float64)
+    expected = restoration.richardson_lucy(image, np.asarray(PSF, np.float64), num_iter=15, clip=False)
+    ours = _solve(jnp.asarray(image, jnp.float32), PSF, iterations=15, factor=1, boundary="constant")
+    # float32 against float64: an FFT rounds to some 1e-7 of the brightest pixel, 30 of them add up to 1e-6.
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * expected.max())
+
+
+def test_a_traced_number_of_iterations_is_as_good(rng):
+    image = jnp.asarray(rng.poisson(9.0, (12, 12)), jnp.float32)
+    np.testing.assert_allclose(
+        _solve(image, PSF, iterations=jnp.asarray(4)), richardson_lucy(image, PSF, iterations=4), rtol=1e-4
+    )
+
+
+def test_every_image_of_a_stack_by_itself(rng):
+    images = jnp.asarray(rng.poisson(9.0, (2, 2, 12, 12)), jnp.float32)
+    together = _solve(images, PSF, iterations=5)
+    assert together.shape == (2, 2, 24, 24)
+    np.testing.assert_allclose(together[1, 0], _solve(images[1, 0], PSF, iterations=5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "nearest", "wrap"])
+def test_a_flat_image_stays_flat(boundary):
+    out = _solve(jnp.full((14, 14), 8.0), PSF, iterations=20, boundary=boundary)
+    # The borders too: 8 photons on four fine pixels each.
+    np.testing.assert_allclose(out, np.full((28, 28), 2.0), rtol=1e-4)
+
+
+def test_it_sharpens_two_points(rng):
+    scene = np.zeros((32, 32))
+    scene[16, 12] = scene[16, 18] = 5000
+    psf = airy_psf(abbe_px=5.0, size=21)
+    image = _numpy_camera(scene, psf, 1, "constant").astype(np.float32)
+    out = np.asarray(_solve(jnp.asarray(image), psf, iterations=100, factor=1, boundary="constant"))
+
+    def dip(row):
+        return 1 - row[15] / row[[12, 18]].min()
+
+    assert dip(out[16]) > dip(image[16]) + 0.3
+
+
+def test_dark_and_negative_pixels_count_as_no_light():
+    np.testing.assert_allclose(_solve(jnp.zeros((8, 8)), PSF, iterations=3), np.zeros((16, 16)), atol=1e-9)
+    image = jnp.full((8, 8), 4.0).at[2, 3].set(-50.0)
+    out = _solve(image, PSF, iterations=10)
+    assert np.all(np.isfinite(out))
+    assert float(out.min()) >= 0
+    clipped = image.at[2, 3].set(0.0)
+    # The start is another flat level, which the first step forgets where A 1 = 1: everywhere, with "reflect".
+    np.testing.assert_allclose(out, _solve(clipped, PSF, iterations=10), rtol=1e-3, atol=1e-5)
+
+
+def _noisy_pair(rng):
+    truth = np.stack([_lines(32), 0.05 * _lines(32)]) + 1.0
+    counts = np.stack([rng.poisson(_numpy_camera(t, PSF, 2, "reflect")) for t in truth])
+    return jnp.asarray(truth, jnp.float32), jnp.asarray(counts, jnp.float32)
+
+
+def test_oracle_keeps_the_best_iterate(rng):
+    truth, counts = _noisy_pair(rng)
+
+    def score(estimate):
+        return -jnp.mean((estimate - truth) ** 2, axis=(-2, -1))
+
+    iterations = 40
+    best, at, top = jax.jit(lambda c: richardson_lucy_oracle(c, PSF, score, iterations=iterations))(counts)
+    estimate, iterates, scores = jnp.full(truth.shape, jnp.nan), [], []
+    for i in range(iterations):
+        previous = (
+            jnp.broadcast_to(counts.mean((-2, -1), keepdims=True) / 4, truth.shape) if i == 0 else estimate
+        )
+        estimate = _step(previous, counts, PSF)
+        iterates.append(np.asarray(estimate))
+        scores.append(np.asarray(score(estimate)))
+    expected = np.argmax(scores, axis=0)
+    # The dim image is best early and the bright one late, so that the two stop at different steps.
+    assert expected[1] < iterations - 1
+    assert expected[0] != expected[1]
+    np.testing.assert_array_equal(at, expected + 1)
+    for i, k in enumerate(expected):
+        assert float(top[i]) == pytest.approx(scores[k][i], rel=1e-4)
+        np.testing.assert_allclose(best[i], iterates[k][i], rtol=1e-3, atol=1e-4)
+
+
+IMAGE = jnp.ones((8, 8))
+REFUSED = [
+    (
+        lambda: richardson_lucy(IMAGE, PSF, iterations=0),
+        "expected iterations to be a whole number of 1 or more, got 0",
+    ),
+    (
+        lambda: richardson_lucy(IMAGE, PSF, iterations=2.5),
+        r"expected iterations to be a whole number .*got 2\.5",
+    ),
+    (lambda: richardson_lucy(IMAGE, jnp.ones((4, 4))), r"odd sides, got shape \(4, 4\)"),
+    (
+        lambda: richardson_lucy(IMAGE, PSF, factor=0),
+        "expected factor to be a whole number of 1 or more, got 0",
+    ),
+    (lambda: richardson_lucy(IMAGE, PSF, boundary="none"), "expected boundary to be one of .*got 'none'"),
+    (
+        lambda: richardson_lucy_oracle(IMAGE, PSF, lambda x: jnp.sum(x), iterations=0),
+        "expected iterations to be a whole number of 1 or more, got 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_refused_inputs(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
