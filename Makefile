@@ -28,7 +28,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" -s
+	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" --override-ini="python_files=bench_*.py" -s
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also save the numbers")
     arguments = parser.parse_args()
     configure_jax()
-    numbers = score_levels(load_network(arguments.weights), scenes=arguments.scenes)
+    numbers = score_levels(load_network(path=arguments.weights), scenes=arguments.scenes)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
 

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=None)
     arguments = parser.parse_args()
     configure_jax()
-    network = load_network(arguments.weights)
+    network = load_network(path=arguments.weights)
     print(f"{'pinhole':8} {'method':16} {'FRC (nm)':>9} {'reblurred r':>12} {'light out/in':>13}")
     for pinhole in ("0.4", "1.2"):
         files = [

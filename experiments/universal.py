@@ -186,7 +186,7 @@ def main() -> None:
     arguments = parser.parse_args()
     configure_jax()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    text, numbers = report(load_network(arguments.weights), arguments.scenes)
+    text, numbers = report(load_network(path=arguments.weights), arguments.scenes)
     arguments.output.with_suffix(".txt").write_text(text, encoding="utf-8")
     arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     draw(arguments.output.with_suffix(".png"), numbers)

@@ -58,7 +58,7 @@ def run(arguments: Arguments) -> int:
         raise UserError(f"expected --size-px between {low} and {high}, got {arguments.size_px}.")
     from dps_jax.weights import load_network
 
-    network = load_network(arguments.weights)
+    network = load_network(path=arguments.weights)
     with made_folder(arguments.output) as folder:
         _run(arguments, network, folder)
     say(

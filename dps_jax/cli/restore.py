@@ -83,10 +83,10 @@ def run(arguments: Arguments) -> int:
     _check_numbers(arguments)
     with made_folder(folder) if folder else contextlib.nullcontext():
         for _, target in targets:
-            check_output(target, arguments.inputs)
+            check_output(target, inputs=arguments.inputs)
         from dps_jax.weights import load_network
 
-        network = load_network(arguments.weights)
+        network = load_network(path=arguments.weights)
         if len(targets) == 1:
             _restore(arguments, network, *targets[0])
             return 0

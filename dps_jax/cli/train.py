@@ -35,7 +35,7 @@ class Arguments:
     config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """TOML file of settings; flags override it."""
     devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Local devices to share each batch; by default all."""
+    """Local devices to share each batch; by default as many as divide it."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 

@@ -45,7 +45,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     _flush_folder(final.parent)
 
 
-def check_output(path: PathLike, inputs: Sequence[PathLike] = (), *, overwrite: bool = True) -> None:
+def check_output(path: PathLike, *, inputs: Sequence[PathLike] = (), overwrite: bool = True) -> None:
     """Refuse, before any computing, an output that cannot be written or would destroy an input.
 
     Raises

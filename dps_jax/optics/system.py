@@ -51,7 +51,10 @@ class OpticalSystem:
 
     def __post_init__(self) -> None:
         for name in ("na", "wavelength_nm", "pixel_size_nm", "modulation", "refractive_index"):
-            _checks.positive(name, getattr(self, name))
+            value = getattr(self, name)
+            _checks.positive(name, value)
+            if _checks.is_concrete_number(value):  # whole numbers too are to be differentiable
+                object.__setattr__(self, name, float(value))
         known = _checks.is_concrete_number(self.na) and _checks.is_concrete_number(self.refractive_index)
         if known and self.na > self.refractive_index:
             raise ValueError(

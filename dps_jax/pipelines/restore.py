@@ -81,7 +81,7 @@ def check_sampling(system: OpticalSystem) -> tuple[str, ...]:
     size, period = float(system.pixel_size_nm), float(system.abbe_nm)
     if size > period:
         raise ValueError(
-            f"expected pixels no longer than the Abbe period of the optics ({period:.0f} nm), got {size:.0f} nm: "
+            f"expected pixels no longer than the Abbe period of the optics ({period:.4g} nm), got {size:.4g} nm: "
             f"the camera has already lost what could be restored; check the pixel size, NA and wavelength"
         )
     if 2 * size > period:

@@ -52,7 +52,7 @@ def restore_file(
     ValueError
         For physics out of range; see :class:`OpticalSystem` and :func:`restore`.
     """
-    check_output(target, [source])
+    check_output(target, inputs=[source])
     image = read_image(source)
     notes = (*image.notes, *check_values(image))
     pixel_size_nm, origin = _pixel_size(image, options)

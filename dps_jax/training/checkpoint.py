@@ -10,6 +10,8 @@ import jax
 
 State = dict[str, Any]
 
+_ANOTHER = "expected a checkpoint of this config's network and optimizer, found another: use a new run folder"
+
 
 class Checkpoints:
     """The last few states of a run in a folder, written atomically; use as a context manager.
@@ -55,11 +57,17 @@ class Checkpoints:
         ValueError
             If the checkpoint was made by another config.
         """
+        step = self.latest_step()
+        # Compared first, since a load that fails leaves Orbax's half-begun reads behind.
+        if _shapes(self._checkpointer.metadata(step).metadata) != _shapes(like):
+            raise ValueError(_ANOTHER)
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
         try:
-            return self._checkpointer.load(self.latest_step(), abstract)
+            return self._checkpointer.load(step, abstract)
         except (ValueError, KeyError) as problem:
-            raise ValueError(
-                "expected a checkpoint of this config's network and optimizer, found another: "
-                f"use a new run folder ({str(problem).splitlines()[0]})"
-            ) from None
+            raise ValueError(f"{_ANOTHER} ({str(problem).splitlines()[0]})") from None
+
+
+def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:
+    """Return shapes and types of the arrays of a state, or of what Orbax says about one, in no tree's order."""
+    return sorted((tuple(a.shape), str(a.dtype)) for a in jax.tree.leaves(tree) if hasattr(a, "shape"))

@@ -192,11 +192,12 @@ def _check_ranges(config: TrainConfig) -> None:
         _checks.non_negative(f"scenes.{name}", getattr(scenes, name))
     for name in ("learning_rate", "clip_norm"):
         _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
-    for name, value in (("scenes.empty", scenes.empty), ("images.share", images.share)):
+    shares = (("scenes.empty", scenes.empty), ("images.share", images.share))
+    for name, value in (*shares, ("objective.shrunk_share", objective.shrunk_share)):
         if not 0 <= value <= 1:
             raise ValueError(f"expected {name} between 0 and 1, got {value!r}")
     _checks.positive("images.gain", images.gain)
-    for name, value in objective.weights.items():
+    for name, value in {**objective.weights, "shrunk": objective.shrunk}.items():
         _checks.non_negative(f"objective.{name}", value)
     whole = (("seed", config.seed), ("objective.margin_px", objective.margin_px))
     for name, number in (*whole, ("network.consistency_steps", network.consistency_steps)):

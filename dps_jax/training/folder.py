@@ -99,15 +99,13 @@ class FolderPatches:
         seen = counts if share is None else (counts - rest) / (1 - share)
         target = rest if share is None else rest / share
         sides = [min(side_px, int(n * plane.factor)) for n in counts.shape]
-        pair = (
-            np.pad(
-                resample_region(i, np.arange(sides[0]), np.arange(sides[1]), plane.factor, kernel="area"),
-                [(0, side_px - n) for n in sides],
-                mode="symmetric",
-            )
-            for i in (seen, target)
-        )
-        return *pair, plane.brightest / plane.factor**2
+
+        def canonical(image: np.ndarray) -> np.ndarray:
+            rows, columns = (np.arange(n) for n in sides)
+            part = resample_region(image, rows, columns, plane.factor, kernel="area")
+            return np.pad(part, [(0, side_px - n) for n in sides], mode="symmetric")
+
+        return canonical(seen), canonical(target), plane.brightest / plane.factor**2
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
         """Return (input, target, photons per unit in the target) of one random patch."""

@@ -34,7 +34,7 @@ def train(
     folder
         Run folder; created, or resumed if it holds a run of the same config.
     devices
-        Number of local devices to share the batch; by default all.
+        Number of local devices to share the batch; by default as many as divide it.
     report
         Called with each log line.
 
@@ -46,8 +46,9 @@ def train(
         If the loss is not finite; the last checkpoint stays.
     """
     folder = Path(folder)
+    make_batch = data.make_batches(config)  # first: images that cannot be used leave no folder behind
     _claim(folder, config)
-    mesh = sharding.make_mesh(devices=devices)
+    mesh = sharding.make_mesh(devices=_count_devices(config) if devices is None else devices)
     state = sharding.put_state(mesh, steps.init_state(config))
     step_function = steps.make_step(config)
     with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
@@ -55,7 +56,7 @@ def train(
             state = checkpoints.load(state)
         start = int(state["step"])
         log = _Log(folder / "log.jsonl", start, report)
-        for i, batch in enumerate(data.prefetch(data.make_batches(config), start, config.steps), start=start):
+        for i, batch in enumerate(data.prefetch(make_batch, start, config.steps), start=start):
             state, diagnostics = step_function(state, sharding.put_batch(mesh, batch))
             done = i + 1
             if done % config.log_every == 0 or done == config.steps:
@@ -64,6 +65,12 @@ def train(
                 _refuse_non_finite(done, diagnostics)  # or broken parameters would replace the good ones
                 checkpoints.save(state)
     return jax.device_get(state["params"])
+
+
+def _count_devices(config: TrainConfig) -> int:
+    """Return the most local devices that both parts of a batch can be shared by."""
+    available = len(jax.local_devices())
+    return max(n for n in range(1, available + 1) if config.common_parts % n == 0)
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:

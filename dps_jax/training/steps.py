@@ -89,7 +89,8 @@ def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple
         return config.objective.shrunk * weighted, {"shrunk": jnp.mean(errors)}
 
     def loss(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
-        total, diagnostics = jnp.zeros(()), {}
+        total: Array = jnp.zeros(())
+        diagnostics: Scalars = {}
         for part, name in ((physics, "input"), (transfer, "shrunk_input")):
             if name in batch:
                 value, terms = part(params, batch)

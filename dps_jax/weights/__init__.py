@@ -63,7 +63,7 @@ def save_network(path: Path, module: Any, params: Params, *, abbe_px: float, hea
     write_parameters(path, jax.device_get(params), header={**header, **about})
 
 
-def load_network(path: Path | None = None) -> Network:
+def load_network(*, path: Path | None = None) -> Network:
     """Load a network from a file, by default the released one, checking every array against its sizes.
 
     Raises

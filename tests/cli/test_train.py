@@ -135,6 +135,10 @@ def test_a_refused_training_leaves_the_folder_free(cli, config, words, message):
     assert re.search(message, ran.errors[0])
     assert not (config / "w.safetensors").exists()
     assert not [path for path in config.rglob("*") if path.is_file() and path.name != "c.toml"]
+
+
+def test_the_corrected_command_runs_in_the_same_folder(cli, config):
+    assert cli(*WORDS, "-o", "w.safetensors", "--steps", "1", "--images.folder", "absent").code == 2
     assert cli(*WORDS, "-o", "w.safetensors", "--steps", "1").code == 0
 
 

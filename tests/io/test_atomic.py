@@ -136,14 +136,14 @@ def test_output_must_not_be_an_input(tmp_path, monkeypatch, spelling):
         "folder link": tmp_path / "folder" / "in.tif",
     }[spelling]
     with pytest.raises(io.UserError, match="same file as the input"):
-        io.check_output(output, [tmp_path / "other.tif", source])
+        io.check_output(output, inputs=[tmp_path / "other.tif", source])
 
 
 def test_good_outputs_pass(tmp_path):
     (tmp_path / "in.tif").write_text("")
     (tmp_path / "old.tif").write_text("")
-    io.check_output(tmp_path / "new.tif", [tmp_path / "in.tif"])
-    io.check_output(tmp_path / "old.tif", [tmp_path / "in.tif"])
+    io.check_output(tmp_path / "new.tif", inputs=[tmp_path / "in.tif"])
+    io.check_output(tmp_path / "old.tif", inputs=[tmp_path / "in.tif"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "old.tif"]
     with pytest.raises(io.UserError, match="already exists"):
         io.check_output(tmp_path / "old.tif", overwrite=False)

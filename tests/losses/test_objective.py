@@ -67,18 +67,15 @@ def test_importance_scales_fidelity_only(name, images):
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))
-@pytest.mark.parametrize("values", [(0.0, 0.0), (0.4, 0.4), (0.0, 0.4), (0.4, 0.0)])
-def test_gradients_are_finite_on_flat_images(name, values):
-    value, measured = values
+def test_gradients_are_finite_on_flat_images(name):
+    @jax.jit
+    def gradients(value, measured):
+        x, f, t = jnp.full((2, 32, 32), value), jnp.full((2, 16, 16), value), jnp.full((2, 16, 16), measured)
+        return jax.grad(lambda x, f: objective(x, f, t, weights={name: 1.0})[0], argnums=(0, 1))(x, f)
 
-    def loss(x, f):
-        return objective(x, f, jnp.full((2, 16, 16), measured), weights={name: 1.0})[0]
-
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(
-        jnp.full((2, 32, 32), value), jnp.full((2, 16, 16), value)
-    )
-    for gradient in gradients:
-        assert np.all(np.isfinite(gradient))
+    for value, measured in [(0.0, 0.0), (0.4, 0.4), (0.0, 0.4), (0.4, 0.0)]:
+        for gradient in gradients(value, measured):
+            assert np.all(np.isfinite(gradient))
 
 
 def test_truth_never_enters_the_gradient_of_regularizers(images):

@@ -106,9 +106,10 @@ class _Repeat:
         return jax.numpy.repeat(jax.numpy.repeat(image, 2, axis=1), 2, axis=2) / 4
 
 
-# Without a network in it, only the geometry is left: a hundredth of a pixel. A trained network places a point
-# better or worse depending on where in a pixel it lies: the issue allows a tenth.
-@pytest.mark.parametrize(("network", "tolerance_px"), [("geometry", 0.01), ("released", 0.1)])
+# Without a network in it, only the geometry is left: at a ratio of the grids such as 1.15, Lanczos weights do not
+# count all fine pixels quite alike, measured 0.03 px; a grid laid half a pixel wrong would be 0.25. A trained
+# network places a point better or worse depending on where in a pixel it lies: the issue allows a tenth.
+@pytest.mark.parametrize(("network", "tolerance_px"), [("geometry", 0.05), ("released", 0.1)])
 @pytest.mark.parametrize("pixel_size_nm", [50.0, 65.0, 75.0, 90.0])
 @pytest.mark.parametrize("centre_px", [(25.0, 26.0), (22.3, 27.7), (16.0, 33.5)])
 def test_a_point_stays_where_it_is(released, make_system, network, tolerance_px, pixel_size_nm, centre_px):

@@ -10,11 +10,21 @@ from scipy import ndimage
 from dps_jax.training.config import NetworkConfig, ObjectiveConfig, OptimizerConfig, SceneConfig, TrainConfig
 
 SECTIONS = {
-    "network": NetworkConfig(channels=(4, 8), consistency_steps=1),
+    "network": NetworkConfig(channels=(4,), consistency_steps=0),
     "scenes": SceneConfig(
         patch_px=32, photons=(50.0, 500.0), brightness=(0.5, 1.0), background=0.2, read_noise=1.0, empty=0.05
     ),
-    "objective": ObjectiveConfig(weighted_l2=10.0, ssim=0.1, hessian=0.01, sparsity=0.01, margin_px=6),
+    "objective": ObjectiveConfig(
+        weighted_l2=10.0,
+        ssim=0.1,
+        hessian=0.01,
+        sparsity=0.01,
+        split_shares=(0.5, 0.8),
+        photon_exponent=0.5,
+        shrunk=10.0,
+        shrunk_share=0.0,
+        margin_px=6,
+    ),
     "optimizer": OptimizerConfig(learning_rate=5e-3, warmup_steps=5),
 }
 

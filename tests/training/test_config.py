@@ -101,6 +101,8 @@ REFUSED = [
     ({"objective": {"split_shares": 0.5}}, "config.objective.split_shares to be a list, got 0.5"),
     ({"objective": {"split_shares": [0.5, 1.0]}}, "objective.split_shares between 0 and 1"),
     ({"objective": {"hessian": -1}}, "objective.hessian to be a finite number of 0 or more"),
+    ({"objective": {"shrunk": -1}}, "objective.shrunk to be a finite number of 0 or more"),
+    ({"objective": {"shrunk_share": 1.1}}, "objective.shrunk_share between 0 and 1, got 1.1"),
     ({"objective": {"ssim": [1.0]}}, r"config.objective.ssim to be one value, got \[1.0\]"),
     ({"objective": {"margin_px": -1}}, "objective.margin_px to be a whole number of 0 or more"),
     (
@@ -117,6 +119,12 @@ REFUSED = [
 def test_refuses(values, message):
     with pytest.raises(ValueError, match=f"expected {message}"):
         from_dict(TrainConfig, values)
+
+
+@pytest.mark.parametrize(("share", "shrunk", "parts"), [(0.0, 0, 8), (0.5, 4, 4), (0.25, 2, 2), (1.0, 8, 8)])
+def test_a_batch_is_shared_between_the_two_tasks(make_config, share, shrunk, parts):
+    config = make_config(batch=8, objective={"shrunk_share": share})
+    assert (config.shrunk_count, config.common_parts) == (shrunk, parts)
 
 
 def test_weights_leave_out_terms_of_zero(make_config):

@@ -133,9 +133,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     monkeypatch, make_config, tmp_path
 ):
     # Checkpoints fall between the log lines: broken parameters must not replace good ones unseen.
-    config = make_config(
-        network={"consistency_steps": 0}, steps=40, checkpoint_every=5, log_every=9, keep_checkpoints=1
-    )
+    config = make_config(steps=40, checkpoint_every=5, log_every=9, keep_checkpoints=1)
     real = data.make_batches(config)
 
     def broken(step):

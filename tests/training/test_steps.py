@@ -13,7 +13,7 @@ from dps_jax.training.data import make_batches
 
 @pytest.fixture(scope="module")
 def config(make_config):
-    return make_config()
+    return make_config(batch=8, objective={"shrunk_share": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_gradient_of_many_devices_is_that_of_one(config, batch, gradient):
     one_state, one_batch = put(config, batch, 1)
     state, shared = put(config, batch, devices)
     assert len(shared["input"].sharding.device_set) == devices
-    assert shared["input"].addressable_shards[0].data.shape[0] == config.batch // devices
+    assert shared["input"].addressable_shards[0].data.shape[0] == config.batch // 2 // devices
     one, many = (gradient(s["params"], b) for s, b in ((one_state, one_batch), (state, shared)))
     # Only the order of float32 sums over the batch may differ: a few times 6e-8 of the norm.
     assert distance(jax.device_get(one), jax.device_get(many)) < 1e-6
@@ -72,7 +72,9 @@ def test_a_step_on_four_devices_is_a_step_on_one(config, batch, step):
 
 
 def test_a_batch_that_does_not_divide_is_refused(batch):
-    with pytest.raises(ValueError, match="expected a batch that is a multiple of the 3 devices, got 4"):
+    with pytest.raises(
+        ValueError, match="expected a batch that is a multiple of the 3 devices, got 4 in 'input'"
+    ):
         sharding.put_batch(sharding.make_mesh(devices=3), batch)
 
 
@@ -88,7 +90,7 @@ def test_the_state_is_donated(config, batch, step):
     new, diagnostics = step(state, shared)
     assert all(leaf.is_deleted() for leaf in before)
     assert int(new["step"]) == 1
-    terms = {"weighted_l2", "ssim", "hessian", "sparsity"}
+    terms = {"weighted_l2", "ssim", "hessian", "sparsity", "shrunk"}
     assert set(diagnostics) == {"loss", "gradient_norm", "parameter_norm", "update_norm"} | terms
     assert all(np.isfinite(v) for v in diagnostics.values())
 
@@ -105,23 +107,30 @@ class _Watched(dict):
         return super().__getitem__(name)
 
 
-def test_the_loss_sees_no_truth(config, batch):
+@pytest.fixture(scope="module")
+def params(config):
+    return jax.device_get(steps.init_state(config)["params"])
+
+
+def test_the_loss_sees_no_truth(config, batch, params):
     watched = _Watched({**batch, "truth": np.full((4, 64, 64), np.nan)})
-    loss, _ = steps.make_loss(config)(steps.init_state(config)["params"], watched)
+    loss, _ = steps.make_loss(config)(params, watched)
     assert np.isfinite(loss)
-    assert watched.seen == {"input", "target", "photons"}
+    names = {"input", "target", "photons"}
+    assert watched.seen == names | {f"shrunk_{name}" for name in names}
 
 
-def test_the_loss_is_the_squared_error_of_the_predicted_image(make_config, batch):
+def test_the_loss_is_the_squared_error_of_the_predicted_image(make_config, config, batch, params):
     # Everything by hand with SciPy: blur, bin, crop, square, weigh by the photons.
     margin, exponent = 6, 0.5
     config = make_config(
-        network={"consistency_steps": 0},
+        batch=8,
         objective={"weighted_l2": 0.0, "ssim": 0.0, "hessian": 0.0, "sparsity": 0.3, "l2": 2.0}
-        | {"margin_px": margin, "photon_exponent": exponent},
+        | {"margin_px": margin, "photon_exponent": exponent, "shrunk_share": 0.5},
     )
-    params, module = steps.init_state(config)["params"], steps.network_of(config)
+    module = steps.network_of(config)
     assert module.abbe_px == config.scenes.abbe_px
+    batch = {k: v for k, v in batch.items() if not k.startswith("shrunk_")}
     estimate = np.asarray(module.apply({"params": params}, batch["input"][..., None])[..., 0], np.float64)
     psf = np.asarray(airy_psf(abbe_px=5.0), np.float64)
     seen = np.stack([signal.fftconvolve(e, psf, mode="same") for e in estimate])
@@ -130,18 +139,37 @@ def test_the_loss_is_the_squared_error_of_the_predicted_image(make_config, batch
     error = ((predicted - batch["target"])[inner] ** 2).mean((1, 2))
     sparsity = np.abs(estimate[:, 2 * margin : -2 * margin, 2 * margin : -2 * margin]).mean()
     expected = 2.0 * np.mean(error * (batch["photons"] / 100) ** exponent) + 0.3 * sparsity
+    expected /= 2  # these patches are half of the batch
     loss, terms = steps.make_loss(config)(params, batch)
     # float32 convolutions of values of order 1.
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert float(terms["l2"]) == pytest.approx(error.mean(), rel=1e-4)
 
 
-def test_more_photons_count_more(config, batch):
+def test_the_transfer_is_the_weighted_error_of_the_estimate(config, batch, params):
+    margin = 2 * config.objective.margin_px
+    batch = {k: v for k, v in batch.items() if k.startswith("shrunk_")}
+    estimate = steps.network_of(config).apply({"params": params}, batch["shrunk_input"][..., None])[..., 0]
+    x, t = (
+        4 * np.asarray(i, np.float64)[:, margin:-margin, margin:-margin]
+        for i in (estimate, batch["shrunk_target"])
+    )
+    # The variance of photon noise grows with the prediction (DESIGN, section 6): 0.03 + f.
+    error = ((x - t) ** 2 / (0.03 + x)).mean((1, 2))
+    loss, terms = steps.make_loss(config)(params, batch)
+    assert set(terms) == {"shrunk"}
+    assert float(terms["shrunk"]) == pytest.approx(error.mean(), rel=1e-4)
+    weights = (batch["shrunk_photons"] / 100) ** 0.5
+    assert float(loss) == pytest.approx(0.5 * 10.0 * np.mean(weights * error), rel=1e-4)
+
+
+def test_more_photons_count_more(config, batch, params):
     # With twice the photons everywhere, fidelity grows by 2^exponent and the regularizers stay.
-    params, loss = steps.init_state(config)["params"], steps.make_loss(config)
+    loss = steps.make_loss(config)
     once, terms = loss(params, batch)
-    twice, _ = loss(params, {**batch, "photons": 2 * batch["photons"]})
-    regularizers = 0.01 * float(terms["hessian"]) + 0.01 * float(terms["sparsity"])
+    more = {k: 2 * v if k.endswith("photons") else v for k, v in batch.items()}
+    twice, _ = loss(params, more)
+    regularizers = 0.5 * (0.01 * float(terms["hessian"]) + 0.01 * float(terms["sparsity"]))
     growth = (float(twice) - regularizers) / (float(once) - regularizers)
     assert growth == pytest.approx(2**config.objective.photon_exponent, rel=1e-4)
 

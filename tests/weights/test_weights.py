@@ -59,14 +59,14 @@ def same_bits(a, b):
 
 
 def test_round_trip_is_bit_equal(saved, module, params):
-    network = load_network(saved)
+    network = load_network(path=saved)
     assert same_bits(network.params, params)
     assert network.module == module
     assert network.abbe_px == 2.5
 
 
 def test_the_header_says_where_the_file_comes_from(saved):
-    network = load_network(saved)
+    network = load_network(path=saved)
     assert {k: network.header[k] for k in HEADER} == HEADER
     assert network.header["task"] == "restore"
     assert network.header["model"] == "res_u_dbpn"
@@ -88,7 +88,7 @@ def test_the_header_says_where_the_file_comes_from(saved):
 def test_the_header_cannot_overrule_what_the_network_is(tmp_path, module, params):
     path = tmp_path / "w.safetensors"
     save_network(path, module, params, abbe_px=2.5, header={"model": "other", "sizes": {}, "abbe_px": 9})
-    assert load_network(path).module == module
+    assert load_network(path=path).module == module
 
 
 def test_equal_parameters_give_equal_bytes(tmp_path, module, params, saved):
@@ -129,10 +129,10 @@ def damaged_at():
 def test_a_flipped_byte_is_refused_or_without_effect(saved, params, place, flip):
     content = bytearray(saved.read_bytes())
     content[place] ^= flip
-    good = load_network(saved)
+    good = load_network(path=saved)
     saved.write_bytes(content)
     with contextlib.suppress(UserError):
-        network = load_network(saved)
+        network = load_network(path=saved)
         assert same_bits(network.params, params)
         assert network.header == good.header
         assert network.module == good.module
@@ -144,20 +144,20 @@ def test_a_cut_file_is_refused(saved, share):
     for length in {int(share * len(content)), int(share * len(content)) + 7}:
         saved.write_bytes(content[:length])
         with pytest.raises(UserError, match=r"w\.safetensors"):
-            load_network(saved)
+            load_network(path=saved)
     saved.write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"damaged .*copy it again"):
-        load_network(saved)
+        load_network(path=saved)
     saved.write_bytes(content + b"\0")
     with pytest.raises(UserError, match=r"damaged .*copy it again"):
-        load_network(saved)
+        load_network(path=saved)
 
 
 def test_another_format_version_is_refused(tmp_path, params):
     path = tmp_path / "new.safetensors"
     write_parameters(path, params, header={"format_version": 2})
     with pytest.raises(UserError, match="format version 2, but this dps-jax reads version 1; install"):
-        load_network(path)
+        load_network(path=path)
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):
@@ -166,7 +166,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
         with pytest.raises(
             UserError, match=r"is not a weights file of dps-jax.*make one with `dps-jax train`"
         ):
-            load_network(tmp_path / "w")
+            load_network(path=tmp_path / "w")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match="is not a weights file of dps-jax"):
-        load_network(path)
+        load_network(path=path)
 
 
 class _Bomb:
@@ -202,7 +202,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path):
     content = pickle.dumps(_Bomb(touched))
     path.write_bytes(content)
     with pytest.raises(UserError, match="is not a weights file of dps-jax"):
-        load_network(path)
+        load_network(path=path)
     assert not touched.exists()
     pickle.loads(content)  # the bomb is a real one
     assert touched.exists()
@@ -210,9 +210,9 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot read the weights file .*nowhere"):
-        load_network(tmp_path / "nowhere.safetensors")
+        load_network(path=tmp_path / "nowhere.safetensors")
     with pytest.raises(UserError, match="cannot read the weights file"):
-        load_network(tmp_path)
+        load_network(path=tmp_path)
 
 
 @pytest.mark.parametrize("how", ["shape", "missing", "extra", "type", "collision"])
@@ -234,7 +234,7 @@ def test_arrays_that_do_not_fit_the_network_are_refused(tmp_path, saved, params,
     else:
         write_parameters(path, other, header=header)
     with pytest.raises(UserError, match=r"does not fit this dps-jax: expected the array|is damaged"):
-        load_network(path)
+        load_network(path=path)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path, saved, params, header):
     path = tmp_path / "other.safetensors"
     write_parameters(path, params, header={**good, **header})
     with pytest.raises(UserError, match=r"does not fit this dps-jax: .*install the version it was made with"):
-        load_network(path)
+        load_network(path=path)
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, module, params):
