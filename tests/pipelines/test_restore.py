@@ -10,7 +10,7 @@ from scipy.special import erf
 from dps_jax.metrics.scores import psnr_at_promised_resolution
 from dps_jax.operators.sampling import resample
 from dps_jax.pipelines import photometry
-from dps_jax.pipelines import restore as module
+from dps_jax.pipelines import plane as module
 from dps_jax.pipelines.restore import restore
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.weights import Network
