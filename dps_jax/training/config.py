@@ -137,6 +137,8 @@ class TrainConfig:
     images: FolderConfig = field(default_factory=FolderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    initial: Path | None = None
+    """Weights file to start from, for instance the released one; by default random weights."""
     steps: int = 20000
     batch: int = 8
     seed: int = 0

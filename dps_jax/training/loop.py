@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 from dps_jax.training.config import TrainConfig, to_dict
+from dps_jax.weights import load_network
 
 Report = Callable[[dict[str, float]], None]
 
@@ -49,7 +51,7 @@ def train(
     make_batch = data.make_batches(config)  # first: images that cannot be used leave no folder behind
     _claim(folder, config)
     mesh = sharding.make_mesh(devices=_count_devices(config) if devices is None else devices)
-    state = sharding.put_state(mesh, steps.init_state(config))
+    state = sharding.put_state(mesh, _initial_state(config))
     step_function = steps.make_step(config)
     with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
@@ -65,6 +67,20 @@ def train(
                 _refuse_non_finite(done, diagnostics)  # or broken parameters would replace the good ones
                 checkpoints.save(state)
     return jax.device_get(state["params"])
+
+
+def _initial_state(config: TrainConfig) -> steps.State:
+    """Return the state before the first step, with the weights of another run if the config names them."""
+    state = steps.init_state(config)
+    if config.initial is None:
+        return state
+    network = load_network(path=config.initial)
+    if network.module != steps.network_of(config):
+        raise ValueError(
+            f"expected initial weights of the config's network ({steps.network_of(config)}), "
+            f"got {network.module} in {config.initial}"
+        )
+    return {**state, "params": jax.tree.map(jnp.asarray, network.params)}
 
 
 def _count_devices(config: TrainConfig) -> int:

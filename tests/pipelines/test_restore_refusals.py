@@ -54,7 +54,7 @@ def test_refuses_settings(untrained, settings, message):
 
 def test_refuses_pixels_longer_than_the_abbe_period(untrained, make_system):
     with pytest.raises(
-        ValueError, match=r"pixels no longer than the Abbe period of the optics \(188 nm\), got 200 nm"
+        ValueError, match=r"pixels no longer than the Abbe period of the optics \(187\.5 nm\), got 200 nm"
     ):
         restore(GOOD, make_system(200.0), untrained)
 

@@ -24,6 +24,7 @@ consistency_steps = 0
 patch_px = 32
 [objective]
 margin_px = 6
+shrunk_share = 0.0
 """
 
 
