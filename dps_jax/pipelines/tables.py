@@ -14,7 +14,7 @@ COLUMNS = {
     "psnr_db": ("PSNR (dB)", "{:.2f}"),
     "ssim": ("SSIM", "{:.3f}"),
     "out_of_band": ("out-of-band corr.", "{:.3f}"),
-    "resolution_nm": ("FRC resolution (nm)", "{:.0f}"),
+    "resolution_nm": ("FRC with truth (nm)", "{:.0f}"),
 }
 
 
