@@ -20,7 +20,7 @@ demo: $(VENV)/.run
 	$(BIN)/dps-jax demo --output demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -p no:benchmark -n auto --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,7 +2,10 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    # Threaded products on the CPU do not repeat to the bit; the command line switches them off too.
+    " --xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false"
+)
 
 from pathlib import Path
 

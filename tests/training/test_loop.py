@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dps_jax.io import UserError
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines.restore import restore
 from dps_jax.pipelines.simulate import acquire
 from dps_jax.training import data, loop, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 from dps_jax.training.loop import train
-from dps_jax.weights import Network
+from dps_jax.weights import Network, save_network
 
 
 def log_of(folder):
@@ -155,3 +156,20 @@ def test_a_log_line_cut_short_is_dropped(tmp_path):
     path.write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "loss": 0.5}\n{"step": 30, "lo')
     loop._Log(path, 10, None)
     assert path.read_text() == '{"step": 10, "loss": 1.0}\n'
+
+
+def test_a_run_may_start_from_the_weights_of_another(make_config, tmp_path):
+    path = tmp_path / "first.safetensors"
+    other = make_config(seed=9)
+    weights = jax.device_get(steps.init_state(other)["params"])
+    save_network(path, steps.network_of(other), weights, abbe_px=2.5, header={})
+    # The learning rate of the first step is 0, so after it the weights are still those of the start.
+    after = train(make_config(seed=0, steps=1, initial=path), tmp_path / "run", devices=1)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(weights), strict=True)
+    )
+    wider = make_config(initial=path, network={"channels": (6,)})
+    with pytest.raises(ValueError, match="expected initial weights of the config's network"):
+        train(wider, tmp_path / "wider", devices=1)
+    with pytest.raises(UserError, match="cannot read the weights file"):
+        train(make_config(initial=tmp_path / "nowhere"), tmp_path / "lost", devices=1)
