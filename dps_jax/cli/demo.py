@@ -34,7 +34,7 @@ class Arguments:
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo")
     """Folder for the files."""
-    seed: int = 1
+    seed: int = 5
     """Seed of the scene and of its photons."""
     photons: float = 100.0
     """Expected photons in the brightest pixel."""
