@@ -22,6 +22,9 @@ from dps_jax.weights import Network
 
 Progress = Callable[[int, int], None]
 
+# On scenes and real images the correction lies within 5 %; a quarter off is a different situation.
+_FLUX_TRUST = 1.25
+
 
 @dataclass(frozen=True)
 class Report:
@@ -79,6 +82,17 @@ def _flux_correction(total_in: float, total_out: float, noise_floor: float) -> f
     if total_in <= noise_floor or total_out <= 0:
         return 1.0
     return float(np.clip(total_in / total_out, 0.5, 2.0))
+
+
+def _flux_notes(corrections: list[float]) -> tuple[str, ...]:
+    """Say where the network's own light was far from the image's: there its answer deserves less trust."""
+    worst = max(corrections, key=lambda c: abs(np.log(c)))
+    if abs(np.log(worst)) <= np.log(_FLUX_TRUST):
+        return ()
+    return (
+        f"the network's light had to be scaled by {worst:.2f} to match the image's: too little light above the "
+        "background, or structures unlike those it knows; check the result against the input",
+    )
 
 
 def restore(
@@ -172,7 +186,7 @@ def restore(
         flux_correction=float(np.mean(corrections)),
         reblur_correlation=plane.correlation.value(),
         tiles=total,
-        notes=notes,
+        notes=(*notes, *_flux_notes(corrections)),
     )
     return Restored(out if image.ndim == 3 else out[0], grids.pixel_size_nm, report)
 

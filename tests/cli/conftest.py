@@ -1,6 +1,7 @@
 """A scratch folder, small microscope images in it, and two ways to run the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -74,6 +75,10 @@ def program(tmp_path_factory):
     """Run a command as a user does: another process, outside the checkout, no option of the tests set."""
     cache = tmp_path_factory.mktemp("cache")
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_", "PYTHON"))}
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts its background jobs deaf to Ctrl-C and their children inherit it; a user's are not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*words, cwd, code=("-m", "dps_jax.cli"), **options):
         command = [PYTHON, *code, *map(str, words)]
