@@ -60,10 +60,19 @@ def test_refuses_pixels_longer_than_the_abbe_period(untrained, make_system):
 
 
 def test_remarks_on_sampling_below_nyquist_with_numbers(untrained, make_system):
-    (note,) = restore(GOOD, make_system(120.0), untrained).report.notes
+    notes = restore(GOOD, make_system(120.0), untrained).report.notes
+    (note,) = [n for n in notes if "too coarse" in n]
     assert "120.0 nm" in note
     assert "93.8 nm" in note  # half of the Abbe period of 187.5 nm
     assert "188 nm" in note
+
+
+def test_a_large_correction_of_the_light_is_said(untrained, make_system):
+    """Random weights do not know how bright an image is: the factor that mends it is named."""
+    report = restore(GOOD, make_system(75.0), untrained).report
+    assert not 1 / 1.25 <= report.flux_correction <= 1.25
+    (note,) = report.notes
+    assert f"scaled by {report.flux_correction:.2f}" in note
 
 
 @pytest.mark.parametrize(("pixel_size_nm", "notes"), [(60.0, 0), (93.75, 0), (93.8, 1), (187.5, 1)])
