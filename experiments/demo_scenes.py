@@ -28,7 +28,7 @@ from dps_jax.pipelines.tables import score_table
 from dps_jax.weights import Network, load_network
 
 PHOTONS = (30, 100, 300, 1000)
-FIRST_SEED = 1000
+FIRST_SEED = 5000
 BACKGROUND = 2.0
 
 

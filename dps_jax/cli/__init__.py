@@ -157,6 +157,9 @@ def share_cores(parts: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = max(n for n in range(1, cores + 1) if parts % n == 0)
     _add_xla_flag("--xla_force_host_platform_device_count", str(count))
+    # One thread per core is what XLA takes, and each device blocks one while it waits for the others in a sum.
+    # What the thread that makes the batches has in flight then waits for a thread, and the devices for it: for ever.
+    os.environ.setdefault("NPROC", str(4 * max(cores, 2)))
 
 
 def _add_xla_flag(flag: str, value: str) -> None:

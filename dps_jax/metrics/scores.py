@@ -12,12 +12,12 @@ from dps_jax.typing import Array
 
 # Everything is looked at with the resolution that is promised: a Gaussian of 0.3 Abbe periods (FWHM 0.7) on
 # the estimate and on the truth. Without it, the pixel-wide truth of a thin filament decides every score.
-_VIEW_ABBE = 0.3
+VIEW_ABBE = 0.3
 
 
 def at_promised_resolution(image: Array, *, abbe_px: float) -> Array:
     """Blur ``(..., y, x)`` by a Gaussian of 0.3 Abbe periods (``abbe_px`` in px of this grid)."""
-    return convolve(image, gaussian_psf(sigma_px=_VIEW_ABBE * abbe_px), boundary="reflect")
+    return convolve(image, gaussian_psf(sigma_px=VIEW_ABBE * abbe_px), boundary="reflect")
 
 
 def psnr_at_promised_resolution(image: Array, truth: Array, *, abbe_px: float) -> Array:

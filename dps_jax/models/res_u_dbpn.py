@@ -8,10 +8,13 @@ back-projection units, with (leaky) ReLU. This one differs where a measurement o
 - PReLU in place of ReLU, as in the DBPN paper;
 - pixel shuffle in place of transposed convolution (see ``blocks``);
 - sizes for a CPU: 16/32/64 channels by default; the width is configuration;
-- a softplus at the end: emitters are not negative, and its gradient does not die in the dark;
-- the physics once more inside the network (``consistency_steps``): the estimate is multiplied by the
-  Richardson-Lucy correction ``A^T(y / A x)`` to a power between 0 and 1 that the network chooses pixel by
-  pixel, so that it can follow the data where there are photons and its own judgement where there is noise.
+- the physics inside the network, before it (``iterates``): Richardson-Lucy estimates stopped early and late are
+  features on both grids, and the answer is their mixture, chosen pixel by pixel, times a correction. So the
+  network starts from what a patient user of Richardson-Lucy gets, is dark where the data are dark, and learns
+  the rest; without iterates the answer is a softplus, whose gradient does not die in the dark;
+- and after it (``consistency_steps``): the estimate is multiplied by the Richardson-Lucy correction
+  ``A^T(y / A x)`` to a power between 0 and 1 that the network chooses pixel by pixel, so that it can follow the
+  data where there are photons and its own judgement where there is noise.
 """
 
 from __future__ import annotations
@@ -28,14 +31,12 @@ from dps_jax.models.blocks import (
     UpProjection,
     Upscale,
 )
-from dps_jax.operators.convolve import convolve
-from dps_jax.operators.forward import camera_image
-from dps_jax.operators.sampling import bin_area_adjoint
-from dps_jax.optics.psf import airy_psf
+from dps_jax.models.physics import follow_data, reach_px, richardson_lucy_iterates
+from dps_jax.operators.sampling import space_to_depth
 from dps_jax.typing import Array
 
-# Intensity, relative to the brightest structures, below which the data count as dark.
-_DARK = 0.02
+# The correction of the mixture stays within a factor of exp(3) = 20 either way.
+_LARGEST_LOG = 3.0
 
 
 class ResUDBPN(nn.Module):
@@ -53,9 +54,11 @@ class ResUDBPN(nn.Module):
     projection_features
         Features of the back-projection units; by default ``channels[0]``.
     consistency_steps
-        Gated Richardson-Lucy steps after the last layer; 0 is the published network.
+        Gated Richardson-Lucy steps after the last layer; 0 as published.
+    iterates
+        Numbers of accelerated Richardson-Lucy steps whose estimates the network mixes; none as published.
     abbe_px
-        Abbe period in input pixels at which the network is used; the consistency steps need it.
+        Abbe period in input pixels at which the network is used; the physics needs it.
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
@@ -63,6 +66,7 @@ class ResUDBPN(nn.Module):
     projections: int = 1
     projection_features: int | None = None
     consistency_steps: int = 0
+    iterates: tuple[int, ...] = ()
     abbe_px: float = 2.5
 
     @nn.compact
@@ -80,29 +84,34 @@ class ResUDBPN(nn.Module):
                 f"expected images (batch, y, x, channel) with sides that are multiples of {multiple}, "
                 f"got shape {image.shape}"
             )
+        camera, known = image[..., 0], None
+        if self.iterates:
+            known = richardson_lucy_iterates(
+                camera, after=self.iterates, abbe_px=self.abbe_px, factor=self.scale
+            )
+            image = jnp.concatenate([image, space_to_depth(_compressed(known), self.scale)], -1)
         features = self._back_project(self._u_net(ConvAct(self.channels[0])(image)))
-        # Starting dark (softplus(-2) = 0.13) keeps the first steps from paying for a bright empty field.
-        outputs = 1 + self.consistency_steps
-        logits = nn.Conv(outputs, (3, 3), bias_init=nn.initializers.constant(-2.0), name="head")(features)
-        logits = logits.astype(jnp.float32)
-        estimate = nn.softplus(logits[..., 0])
+        estimate, gates = self._answer(features, known)
         for step in range(self.consistency_steps):
-            estimate = self._follow_data(estimate, image[..., 0], nn.sigmoid(logits[..., 1 + step]))
+            trust = nn.sigmoid(gates[..., step])
+            estimate = follow_data(estimate, camera, trust, abbe_px=self.abbe_px, factor=self.scale)
         return estimate[..., None]
 
-    def _follow_data(self, estimate: Array, image: Array, trust: Array) -> Array:
-        """Multiply by the Richardson-Lucy correction to the power of ``trust``; all ``(b, y, x)``."""
-        psf = airy_psf(abbe_px=self.scale * self.abbe_px, size=2 * self._psf_reach + 1)
-        predicted = camera_image(estimate, psf, factor=self.scale, boundary="reflect")
-        ratio = (jnp.maximum(image, 0.0) + _DARK) / (predicted + _DARK)
-        # The kernel is symmetric: blurring the repeated ratio is the adjoint of blur and bin, inside the border.
-        correction = convolve(bin_area_adjoint(ratio, self.scale), psf, boundary="reflect")
-        return estimate * jnp.exp(trust * jnp.log(jnp.maximum(correction, _DARK)))
-
-    @property
-    def _psf_reach(self) -> int:
-        # Two Abbe periods hold nine tenths of the light; the rest would double the overlap of tiles.
-        return int(2 * self.scale * self.abbe_px)
+    def _answer(self, features: Array, known: Array | None) -> tuple[Array, Array]:
+        """Return the estimate ``(b, 2y, 2x)`` and the logits of the gates, from features on the fine grid."""
+        if known is None:
+            # Starting dark (softplus(-2) = 0.13) keeps the first steps from paying for a bright empty field.
+            start = nn.initializers.constant(-2.0)
+            head = nn.Conv(1 + self.consistency_steps, (3, 3), bias_init=start, name="head")
+            logits = head(features).astype(jnp.float32)
+            return nn.softplus(logits[..., 0]), logits[..., 1:]
+        features = ConvAct(self.channels[0])(jnp.concatenate([features, _compressed(known)], -1))
+        count = known.shape[-1]
+        head = nn.Conv(count + 1 + self.consistency_steps, (3, 3), name="head")
+        logits = head(features).astype(jnp.float32)
+        mixture = jnp.sum(nn.softmax(logits[..., :count]) * known, axis=-1) / self.scale**2
+        correction = _LARGEST_LOG * jnp.tanh(logits[..., count] / _LARGEST_LOG)
+        return mixture * jnp.exp(correction), logits[..., count + 1 :]
 
     def _level(self, x: Array, features: int) -> Array:
         for _ in range(self.blocks):
@@ -144,7 +153,8 @@ class ResUDBPN(nn.Module):
     def reach(self) -> int:
         """Distance in input pixels beyond which an input pixel cannot change an output pixel (an upper bound).
 
-        Summed from the arithmetic of the layers, 3x3 convolutions on every grid; rounded up to a multiple of
+        Summed from the arithmetic of the layers, 3x3 convolutions on every grid, and of the physics, where it is
+        the distance beyond which nothing that counts is carried (``physics.reach_px``); rounded up to a multiple of
         ``grid_multiple`` so that a tile's halo keeps the phase of the coarse grids.
         """
         total = 1.0
@@ -154,5 +164,10 @@ class ResUDBPN(nn.Module):
             if level:  # one convolution down to this grid and one up from it; 1 for the uneven halving
                 total += 2 * 2**level + 1
         total += 4 * 1 + (self.projections - 1) * 8 + 1  # projections on the input grid, head on the fine one
-        total += self.consistency_steps * (2 * self._psf_reach / self.scale + 1)
+        total += reach_px(iterates=bool(self.iterates), steps=self.consistency_steps, abbe_px=self.abbe_px)
         return int(-(-total // self.grid_multiple) * self.grid_multiple)
+
+
+def _compressed(known: Array) -> Array:
+    """Bring iterates, whose bright points may be tens of times the image, to the range of a network's input."""
+    return jnp.sqrt(known)

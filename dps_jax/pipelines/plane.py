@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.operators.convolve import convolve
+from dps_jax.operators.recamera import LARGEST_SCALE, recamera_region
 from dps_jax.operators.sampling import bin_area, resample_region
 from dps_jax.optics.psf import airy_psf
 from dps_jax.optics.system import OpticalSystem
@@ -55,6 +56,13 @@ def _apply(module: Any, params: Params, psf: Array, tile: Array, halo: int) -> t
     fine = module.apply({"params": params}, tile[None, :, :, None])[0, :, :, 0]
     seen = bin_area(convolve(fine, psf), module.scale)
     return fine, seen[halo:-halo, halo:-halo]
+
+
+def _to_canonical(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray, factor: float) -> np.ndarray:
+    """Make canonical pixels as the canonical camera would; pixels coarser than its own are interpolated."""
+    if factor <= LARGEST_SCALE:
+        return recamera_region(plane, rows, columns, factor)
+    return resample_region(plane, rows, columns, factor, kernel="lanczos")
 
 
 class _Correlation:
@@ -103,9 +111,7 @@ class PlaneRestorer:
 
     def _run_tile(self, plane: np.ndarray, unit: float, out: np.ndarray, tile: Tile) -> None:
         rows, columns = (mirrored(*r, n) for r, n in zip(tile.padded, self.grids.canonical, strict=True))
-        # Areas keep the noise of neighbouring pixels independent; enlarging needs a smooth kernel.
-        kernel = "area" if self.grids.factor <= 1 else "lanczos"
-        canonical = resample_region(plane, rows, columns, self.grids.factor, kernel=kernel) / unit
+        canonical = _to_canonical(plane, rows, columns, self.grids.factor) / unit
         fine, seen = _apply(
             self.network.module, self.network.params, self.psf, jnp.asarray(canonical, jnp.float32), self.halo
         )

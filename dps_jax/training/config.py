@@ -29,8 +29,12 @@ class NetworkConfig:
     """Residual blocks per level."""
     projections: int = 1
     """Back-projection stages."""
-    consistency_steps: int = 2
-    """Gated Richardson-Lucy steps inside the network; 0 is the published architecture."""
+    projection_features: int | None = None
+    """Features of the back-projection; by default those of the finest level."""
+    consistency_steps: int = 1
+    """Gated Richardson-Lucy steps after the last layer; 0 is the published architecture."""
+    iterates: tuple[int, ...] = (3, 6, 12, 24)
+    """Numbers of accelerated Richardson-Lucy steps whose estimates the network mixes; empty as published."""
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -54,7 +58,11 @@ class SceneConfig:
     """Largest smooth background added to a patch, in units of intensity."""
     read_noise: float = 2.0
     """Largest Gaussian read noise in photons, uniform from 0."""
-    psf_error: float = 0.04
+    pedestal: float = 0.2
+    """Largest constant background, in units of intensity: its photons are counted and its level taken off."""
+    other_cameras: float = 0.6
+    """Share of exposures whose noise is that of a camera of another pixel size, brought to the canonical one."""
+    psf_error: float = 0.025
     """Relative error of the Abbe period (NA, wavelength, focus), standard deviation."""
     empty: float = 0.03
     """Share of patches that hold background only."""
@@ -98,13 +106,17 @@ class ObjectiveConfig:
     split_shares: tuple[float, ...] = (0.4, 0.7)
     """Shares of the photons that the loss is scored on and the network does not see; empty scores the network
     on its own input, as published."""
-    photon_exponent: float = 0.7
+    photon_exponent: float = 0.5
     """The fidelity of a patch counts as its photons to this power; 1 is the likelihood, 0 ignores them."""
     shrunk: float = 10.0
-    """Weight of the scale transfer: the noise-weighted squared error on measured images that were shrunk by two
-    and photographed again, the only term that looks beyond the cut-off."""
-    shrunk_share: float = 0.5
+    """Weight of the scale transfer: the noise-weighted squared error, at the promised resolution, on measured
+    images that were shrunk and photographed again; with the next, the only term that looks beyond the cut-off."""
+    shrunk_fine: float = 0.5
+    """Weight of the same error in full detail."""
+    shrunk_share: float = 0.75
     """Share of each batch that is used for the scale transfer; 0 leaves it out."""
+    shrinkage: tuple[float, float] = (4.0, 8.0)
+    """How many times a measured image is shrunk for the scale transfer, log-uniform; at least 2."""
     margin_px: int = 8
     """Camera pixels at the border of a patch on which nothing is scored: light from outside is not modelled."""
 
@@ -112,7 +124,15 @@ class ObjectiveConfig:
     def weights(self) -> dict[str, float]:
         """Return the weights that are not 0, by name of the loss term."""
         scalars = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain = ("split_shares", "photon_exponent", "margin_px", "shrunk", "shrunk_share")
+        plain = (
+            "split_shares",
+            "photon_exponent",
+            "margin_px",
+            "shrunk",
+            "shrunk_fine",
+            "shrunk_share",
+            "shrinkage",
+        )
         return {k: float(v) for k, v in scalars.items() if k not in plain and v != 0}
 
 
@@ -172,6 +192,10 @@ class TrainConfig:
         for name, (low, high) in (("photons", self.scenes.photons), ("brightness", self.scenes.brightness)):
             if not 0 < low <= high:
                 raise ValueError(f"expected scenes.{name} as 0 < low <= high, got {(low, high)}")
+        if not 2 <= self.objective.shrinkage[0] <= self.objective.shrinkage[1]:
+            raise ValueError(
+                f"expected objective.shrinkage as 2 <= low <= high, got {self.objective.shrinkage}"
+            )
         if any(not 0 < q < 1 for q in self.objective.split_shares):
             raise ValueError(
                 f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}"
@@ -189,17 +213,31 @@ def _check_ranges(config: TrainConfig) -> None:
         _checks.positive_integer(f"network.channels[{i}]", features)
     for name in ("blocks", "projections"):
         _checks.positive_integer(f"network.{name}", getattr(network, name))
+    for i, count in enumerate(network.iterates):
+        _checks.positive_integer(f"network.iterates[{i}]", count)
+    if list(network.iterates) != sorted(set(network.iterates)):
+        raise ValueError(f"expected network.iterates in ascending order, got {network.iterates}")
+    if network.projection_features is not None:
+        _checks.positive_integer("network.projection_features", network.projection_features)
     _checks.positive("scenes.abbe_px", scenes.abbe_px)
-    for name in ("background", "read_noise", "psf_error", "empty"):
+    for name in ("background", "pedestal", "read_noise", "psf_error", "empty"):
         _checks.non_negative(f"scenes.{name}", getattr(scenes, name))
     for name in ("learning_rate", "clip_norm"):
         _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
-    shares = (("scenes.empty", scenes.empty), ("images.share", images.share))
+    shares = (
+        ("scenes.empty", scenes.empty),
+        ("scenes.other_cameras", scenes.other_cameras),
+        ("images.share", images.share),
+    )
     for name, value in (*shares, ("objective.shrunk_share", objective.shrunk_share)):
         if not 0 <= value <= 1:
             raise ValueError(f"expected {name} between 0 and 1, got {value!r}")
     _checks.positive("images.gain", images.gain)
-    for name, value in {**objective.weights, "shrunk": objective.shrunk}.items():
+    for name, value in {
+        **objective.weights,
+        "shrunk": objective.shrunk,
+        "shrunk_fine": objective.shrunk_fine,
+    }.items():
         _checks.non_negative(f"objective.{name}", value)
     whole = (("seed", config.seed), ("objective.margin_px", objective.margin_px))
     for name, number in (*whole, ("network.consistency_steps", network.consistency_steps)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,22 +22,25 @@ from dps_jax.synthetic import background, structures
 from dps_jax.training.config import ObjectiveConfig, SceneConfig, TrainConfig
 from dps_jax.training.folder import FolderPatches
 from dps_jax.training.psf_bank import SCALE, PsfBank
-from dps_jax.training.scale_transfer import MARGIN_PX, Measured, shrunken_pairs
+from dps_jax.training.scale_transfer import (
+    MARGIN_PX,
+    Measured,
+    log_uniform,
+    other_camera,
+    pedestal,
+    shrunken_pairs,
+)
 from dps_jax.typing import Array
 
 Batch = dict[str, np.ndarray]
 
 # Photons in the brightest pixel of the measured images that stand for objects: good exposures, as one would choose.
-_OBJECT_PHOTONS = (300.0, 10000.0)
+_OBJECT_PHOTONS = (500.0, 10000.0)
 
 
-def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
-    return float(np.exp(rng.uniform(*np.log(limits))))
-
-
-@jax.jit
-def _camera_images(scenes: Array, psfs: Array) -> Array:
-    return jax.vmap(lambda scene, psf: camera_image(scene, psf, factor=SCALE))(scenes, psfs)
+@partial(jax.jit, static_argnums=2)
+def _camera_images(scenes: Array, psfs: Array, factor: int) -> Array:
+    return jax.vmap(lambda scene, psf: camera_image(scene, psf, factor=factor))(scenes, psfs)
 
 
 def split(
@@ -53,51 +57,67 @@ class ScenePatches:
     """Synthetic exposures of the training families at the canonical sampling."""
 
     def __init__(self, scenes: SceneConfig, objective: ObjectiveConfig) -> None:
-        self.config, self.shares = scenes, objective.split_shares
+        self.config, self.shares, self.shrinkage = scenes, objective.split_shares, objective.shrinkage
         self.psfs = PsfBank(scenes.abbe_px, scenes.psf_error)
         # Light from outside reaches into a patch: scenes are drawn wider by the kernel's reach.
         self.margin_px = -(-(self.psfs.size // 2) // SCALE)
 
-    def _expected(self, rngs: list[np.random.Generator], side_px: int) -> np.ndarray:
-        """Return noise-free camera images ``(n, side_px, side_px)`` of new scenes."""
-        side = SCALE * (side_px + 2 * self.margin_px)
+    def _scenes(self, rngs: list[np.random.Generator], side: int) -> np.ndarray:
         scenes = np.zeros((len(rngs), side, side), np.float32)
         for scene, rng in zip(scenes, rngs, strict=True):
             if rng.random() >= self.config.empty:
                 scene[:] = structures.training_scene(rng, (side, side), abbe_px=SCALE * self.config.abbe_px)
-        psfs = np.stack([self.psfs.draw(rng) for rng in rngs])
+        return scenes
+
+    def _expected(self, rngs: list[np.random.Generator]) -> np.ndarray:
+        """Return noise-free camera images ``(n, patch_px, patch_px)`` of new scenes."""
         m = self.margin_px
-        return np.asarray(_camera_images(scenes, psfs))[:, m:-m, m:-m]
+        scenes = self._scenes(rngs, SCALE * (self.config.patch_px + 2 * m))
+        psfs = np.stack([self.psfs.draw(rng) for rng in rngs])
+        return np.asarray(_camera_images(scenes, psfs, SCALE))[:, m:-m, m:-m]
 
     def _expose(self, rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         c = self.config
-        photons = _log_uniform(rng, c.photons)
-        image = image * (_log_uniform(rng, c.brightness) / max(float(image.max()), 1e-6))
+        photons = log_uniform(rng, c.photons)
+        image = image * (log_uniform(rng, c.brightness) / max(float(image.max()), 1e-6))
         haze = background.haze(rng, image.shape, abbe_px=c.abbe_px)
         image = image + max(0.0, rng.uniform(-c.background, c.background)) * haze
-        counts = rng.poisson(photons * np.maximum(image, 0.0))
+        level = photons * pedestal(rng, c)
+        expected = photons * np.maximum(image, 0.0)
+        counts = rng.poisson(expected + level)
         share = float(rng.choice(self.shares)) if self.shares else None
         seen, target, fraction = split(rng, counts, share)
         sigma = rng.uniform(0, c.read_noise)
         noise = rng.normal(0, sigma, (2, *image.shape))
         if share is None:
             noise[1] = noise[0]
-        return (seen + noise[0]) / photons, (target + noise[1]) / photons, photons * fraction
+        seen = seen + noise[0] - level
+        if share is not None:  # else input and target are one image
+            seen = other_camera(rng, seen, expected, c)
+        return seen / photons, (target + noise[1] - level) / photons, photons * fraction
 
     def draw(self, rngs: list[np.random.Generator]) -> list[tuple[np.ndarray, np.ndarray, float]]:
         """Return one (input, target, photons per unit in the target) for each generator."""
         if not rngs:
             return []
-        images = self._expected(rngs, self.config.patch_px)
+        images = self._expected(rngs)
         return [self._expose(rng, image) for rng, image in zip(rngs, images, strict=True)]
 
     def measure(self, rngs: list[np.random.Generator]) -> list[Measured]:
-        """Return one well exposed camera image for each generator, its photons split in two."""
+        """Return one well exposed camera image for each generator, shrunk, its photons split in two.
+
+        Structures that are ``z`` times as large under the same PSF make the same image as the structures
+        themselves under a PSF ``z`` times as small; so they are drawn, on the pixels of the shrunken image.
+        """
         if not rngs:
             return []
+        m = self.psfs.sharp_size // 2
+        scenes = self._scenes(rngs, measured_side(self.config) + 2 * m)
+        psfs = np.stack([self.psfs.sharp(log_uniform(rng, self.shrinkage)) for rng in rngs])
+        images = np.asarray(_camera_images(scenes, psfs, 1))[:, m:-m, m:-m]
         measured = []
-        for rng, image in zip(rngs, self._expected(rngs, measured_side(self.config)), strict=True):
-            photons = _log_uniform(rng, _OBJECT_PHOTONS) / max(float(image.max()), 1e-6)
+        for rng, image in zip(rngs, images, strict=True):
+            photons = log_uniform(rng, _OBJECT_PHOTONS) / max(float(image.max()), 1e-6)
             kept, rest = rng.poisson(0.5 * photons * np.maximum(image, 0.0), (2, *image.shape))
             measured.append(Measured(kept / (0.5 * photons), rest / (0.5 * photons)))
         return measured

@@ -13,7 +13,7 @@ from dps_jax.operators.sampling import resample_region
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.training.config import FolderConfig, TrainConfig
 from dps_jax.training.psf_bank import SCALE
-from dps_jax.training.scale_transfer import MARGIN_PX, Measured
+from dps_jax.training.scale_transfer import MARGIN_PX, Measured, log_uniform
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class FolderPatches:
 
     def __init__(self, config: TrainConfig) -> None:
         self.shares = config.objective.split_shares
+        self.shrinkage = config.objective.shrinkage
         self.brightness = config.scenes.brightness
         self.patch_px = config.scenes.patch_px
         self.measured_px = SCALE * config.scenes.patch_px + 2 * MARGIN_PX
@@ -83,40 +84,57 @@ class FolderPatches:
         return out
 
     def _split_crop(
-        self, rng: np.random.Generator, side_px: int, share: float | None
+        self,
+        rng: np.random.Generator,
+        plane: Plane,
+        side_px: int,
+        share: float | None,
+        *,
+        factor: float,
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Cut ``side_px`` canonical pixels from a random plane: (seen, target, brightest count), full exposure.
+        """Cut ``side_px`` pixels, ``factor`` times a camera pixel's number: (seen, target, brightest count).
 
-        Photons are split on the camera's own pixels, where they are counts, and resampled afterwards. What an
-        image smaller than the crop lacks is its mirror image.
+        Both are at full exposure. Photons are split on the camera's own pixels, where they are counts, and
+        resampled afterwards. What an image smaller than the crop lacks is its mirror image.
         """
-        plane = self.planes[int(rng.integers(len(self.planes)))]
-        need = int(np.ceil(side_px / plane.factor)) + 1
+        need = int(np.ceil(side_px / factor)) + 1
         spans = [min(need, n) for n in plane.photons.shape]
         y, x = (int(rng.integers(n - s + 1)) for n, s in zip(plane.photons.shape, spans, strict=True))
         counts = np.rot90(plane.photons[y : y + spans[0], x : x + spans[1]], int(rng.integers(4)))
         rest = counts if share is None else rng.binomial(counts.astype(np.int64), share)
         seen = counts if share is None else (counts - rest) / (1 - share)
         target = rest if share is None else rest / share
-        sides = [min(side_px, int(n * plane.factor)) for n in counts.shape]
+        sides = [min(side_px, int(n * factor)) for n in counts.shape]
 
         def canonical(image: np.ndarray) -> np.ndarray:
             rows, columns = (np.arange(n) for n in sides)
-            part = resample_region(image, rows, columns, plane.factor, kernel="area")
+            part = resample_region(image, rows, columns, factor, kernel="area")
             return np.pad(part, [(0, side_px - n) for n in sides], mode="symmetric")
 
-        return canonical(seen), canonical(target), plane.brightest / plane.factor**2
+        return canonical(seen), canonical(target), plane.brightest / factor**2
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
         """Return (input, target, photons per unit in the target) of one random patch."""
         share = float(rng.choice(self.shares)) if self.shares else None
-        seen, target, brightest = self._split_crop(rng, self.patch_px, share)
+        plane = self._pick(rng)
+        seen, target, brightest = self._split_crop(rng, plane, self.patch_px, share, factor=plane.factor)
         # Photons at intensity 1 on the canonical grid; the brightness varies as it does for the scenes.
         low, high = self.brightness
         unit = brightest / float(np.exp(rng.uniform(np.log(low), np.log(high))))
         return seen / unit, target / unit, unit * (share or 1.0)
 
     def measure(self, rng: np.random.Generator) -> Measured:
-        """Return a random part of an image, its photons split in two, for the scale transfer."""
-        kept, rest, brightest = self._split_crop(rng, self.measured_px, 0.5)
+        """Return a random part of an image, shrunk, its photons split in two, for the scale transfer.
+
+        An image too small to be shrunk so far is shrunk as far as it goes, at least by two.
+        """
+        plane = self._pick(rng)
+        widest = 2 * min(plane.photons.shape) * plane.factor / (self.measured_px + 1)
+        shrinkage = max(2.0, min(log_uniform(rng, self.shrinkage), widest))
+        kept, rest, brightest = self._split_crop(
+            rng, plane, self.measured_px, 0.5, factor=2 * plane.factor / shrinkage
+        )
         return Measured(kept / brightest, rest / brightest)
+
+    def _pick(self, rng: np.random.Generator) -> Plane:
+        return self.planes[int(rng.integers(len(self.planes)))]

@@ -52,7 +52,7 @@ def train(
     _claim(folder, config)
     mesh = sharding.make_mesh(devices=_count_devices(config) if devices is None else devices)
     state = sharding.put_state(mesh, _initial_state(config))
-    step_function = steps.make_step(config)
+    step_function = steps.make_step(config, mesh=mesh)
     with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.load(state)

@@ -1,9 +1,10 @@
-"""Detail beyond the cut-off, learned without truth: a measured image, shrunk by two, is an object of known detail.
+"""Detail beyond the cut-off, learned without truth: a measured image, shrunk, is an object of known detail.
 
 Nothing that a camera records tells a network what lies beyond the cut-off, and priors alone fill that gap badly.
-But structures look alike at many scales. Read on a grid of fine pixels, an ordinary camera image *is* an object whose
-content reaches to twice the cut-off of the canonical microscope. Photographing it again through that microscope gives
-a pair (blurred, detailed) made of nothing but measured photons. They are split in two, one half to be photographed
+But structures look alike at many scales. Shrunk ``z`` times (binned ``z / 2`` times and read on a grid of fine
+pixels), an ordinary camera image *is* an object whose content reaches to ``z`` times the cut-off of the canonical
+microscope. Photographing it again through that microscope gives a pair (blurred, detailed) made of nothing but
+measured photons. They are split in two, one half to be photographed
 and one to be scored on, so that the noise of the pair is independent and its expectation is right (Lehtinen et al.
 2018). The idea of learning detail across scales from the image itself is that of Shocher et al. 2018; scale as the
 symmetry that fills a null space is that of Chen, Tachella and Davies 2021.
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 
 from dps_jax.operators.forward import camera_image
+from dps_jax.operators.recamera import LARGEST_SCALE, recamera_noise
 from dps_jax.training.config import SceneConfig
 from dps_jax.training.psf_bank import SCALE, PsfBank
 from dps_jax.typing import Array
@@ -24,6 +26,31 @@ from dps_jax.typing import Array
 # Fine pixels around a patch from which light may reach into it; what the longer tails of the PSF carry is little,
 # and falls on the margin that is not scored.
 MARGIN_PX = 8
+# Canonical pixels per pixel of other cameras: from four times oversampled to just as coarse.
+_CAMERAS = (0.25, LARGEST_SCALE)
+
+
+def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """Draw a number whose logarithm is uniform between two limits."""
+    return float(np.exp(rng.uniform(*np.log(limits))))
+
+
+def pedestal(rng: np.random.Generator, config: SceneConfig) -> float:
+    """Draw the constant background of an exposure, in units of intensity; none in half of them."""
+    return max(0.0, rng.uniform(-config.pedestal, config.pedestal))
+
+
+def other_camera(
+    rng: np.random.Generator, counts: np.ndarray, expected: np.ndarray, config: SceneConfig
+) -> np.ndarray:
+    """Return counts as another camera's would arrive at the canonical pixel, in a share of the exposures.
+
+    Images come with pixels of any size, and bringing them to the canonical one colours their noise; the noise is
+    all that it changes (``operators.recamera``).
+    """
+    if rng.random() >= config.other_cameras:
+        return counts
+    return expected + recamera_noise(counts - expected, log_uniform(rng, _CAMERAS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +69,7 @@ def _photograph(images: Array, psfs: Array) -> Array:
 def shrunken_pairs(
     rngs: list[np.random.Generator], measured: list[Measured], config: SceneConfig, bank: PsfBank
 ) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Photograph measured images as if their pixels were fine ones.
+    """Photograph measured, shrunken images, whose pixels are fine ones.
 
     Parameters
     ----------
@@ -72,10 +99,11 @@ def _expose(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     m = MARGIN_PX // SCALE
     image = np.maximum(image[m:-m, m:-m], 0.0)
-    photons = float(np.exp(rng.uniform(*np.log(config.photons))))
-    bright = float(np.exp(rng.uniform(*np.log(config.brightness))))
-    scale = bright / max(float(image.max()), 1e-6)
-    counts = rng.poisson(photons * scale * image) + rng.normal(
-        0, rng.uniform(0, config.read_noise), image.shape
-    )
+    photons = log_uniform(rng, config.photons)
+    scale = log_uniform(rng, config.brightness) / max(float(image.max()), 1e-6)
+    level = photons * pedestal(rng, config)
+    expected = photons * scale * image
+    counts = rng.poisson(expected + level) - level
+    counts = counts + rng.normal(0, rng.uniform(0, config.read_noise), image.shape)
+    counts = other_camera(rng, counts, expected, config)
     return counts / photons, scale * detail[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX], photons

@@ -11,15 +11,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from dps_jax import models
 from dps_jax.losses.fidelity import weighted_l2_loss
 from dps_jax.losses.objective import objective
+from dps_jax.metrics.scores import VIEW_ABBE
+from dps_jax.operators.convolve import convolve
 from dps_jax.operators.forward import camera_image
-from dps_jax.optics.psf import airy_psf
+from dps_jax.optics.psf import airy_psf, gaussian_psf
 from dps_jax.training.config import OptimizerConfig, TrainConfig
 from dps_jax.training.psf_bank import SCALE
+from dps_jax.training.sharding import mean_over_devices
 from dps_jax.typing import Array, Params, Scalars
 
 State = dict[str, Any]
@@ -60,18 +65,17 @@ def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple
     """
     module = network_of(config)
     psf = airy_psf(abbe_px=SCALE * config.scenes.abbe_px)
+    # The resolution at which the detail is wanted; most of what lies beyond cannot be known from an image, and
+    # scored in full it drowns the gradient in noise.
+    view = gaussian_psf(sigma_px=VIEW_ABBE * SCALE * config.scenes.abbe_px)
     margin = config.objective.margin_px
 
     def importance(photons: Array) -> Array:
         # Relative to 100 photons, so that the weights of the regularizers have a fixed meaning.
         return (photons / 100.0) ** config.objective.photon_exponent
 
-    def estimate(params: Params, image: Array) -> Array:
-        return module.apply({"params": params}, image[..., None])[..., 0]
-
-    def physics(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+    def physics(x: Array, batch: dict[str, Array]) -> tuple[Array, Scalars]:
         """Score the prediction of what the camera sees on photons that the network did not."""
-        x = estimate(params, batch["input"])
         return objective(
             _inner(x, SCALE * margin),
             _inner(camera_image(x, psf, factor=SCALE), margin),
@@ -80,22 +84,29 @@ def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple
             fidelity_importance=importance(batch["photons"]),
         )
 
-    def transfer(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+    def transfer(x: Array, batch: dict[str, Array]) -> tuple[Array, Scalars]:
         """Score the estimate itself on the shrunken image, in intensity per camera pixel."""
-        x = _inner(estimate(params, batch["shrunk_input"]), SCALE * margin)
-        target = _inner(batch["shrunk_target"], SCALE * margin)
-        errors = weighted_l2_loss(SCALE**2 * x, SCALE**2 * target)
-        weighted = jnp.mean(importance(batch["shrunk_photons"]) * errors)
-        return config.objective.shrunk * weighted, {"shrunk": jnp.mean(errors)}
+        pair = SCALE**2 * jnp.stack([x, batch["shrunk_target"]])
+        fine, seen = (_inner(p, SCALE * margin) for p in (pair, convolve(pair, view, boundary="reflect")))
+        errors = {"shrunk": weighted_l2_loss(*seen), "shrunk_fine": weighted_l2_loss(*fine)}
+        weights = (config.objective.shrunk, config.objective.shrunk_fine)
+        total = sum(w * e for w, e in zip(weights, errors.values(), strict=True))
+        return jnp.mean(importance(batch["shrunk_photons"]) * total), {
+            k: jnp.mean(e) for k, e in errors.items()
+        }
 
     def loss(params: Params, batch: dict[str, Array]) -> tuple[Array, Scalars]:
+        parts = {n: p for n, p in (("input", physics), ("shrunk_input", transfer)) if n in batch}
+        counts = [batch[name].shape[0] for name in parts]
+        # One pass for both parts: a small batch wastes the hardware.
+        images = jnp.concatenate([batch[name] for name in parts])
+        estimates = module.apply({"params": params}, images[..., None])[..., 0]
+        split = jnp.split(estimates, np.cumsum(counts)[:-1])
         total: Array = jnp.zeros(())
         diagnostics: Scalars = {}
-        for part, name in ((physics, "input"), (transfer, "shrunk_input")):
-            if name in batch:
-                value, terms = part(params, batch)
-                share = batch[name].shape[0] / config.batch
-                total, diagnostics = total + share * value, {**diagnostics, **terms}
+        for part, count, x in zip(parts.values(), counts, split, strict=True):
+            value, terms = part(x, batch)
+            total, diagnostics = total + count / sum(counts) * value, {**diagnostics, **terms}
         return total, diagnostics
 
     return loss
@@ -106,13 +117,20 @@ def _inner(image: Array, margin: int) -> Array:
     return image[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
 
 
-def make_step(config: TrainConfig) -> Callable[[State, dict[str, Array]], tuple[State, Scalars]]:
+def make_step(
+    config: TrainConfig, *, mesh: Mesh | None = None
+) -> Callable[[State, dict[str, Array]], tuple[State, Scalars]]:
     """Return the jitted step; it consumes (donates) the state it is given.
+
+    With a ``mesh`` every device works on its own share of the batch, as ``training.sharding`` lays it out.
 
     The diagnostics are the loss, every term, and the norms of gradient, parameters and update.
     """
     optimizer = make_optimizer(config.optimizer, config.steps)
-    value_and_grad = jax.value_and_grad(make_loss(config), has_aux=True)
+    loss_of = make_loss(config)
+    if mesh is not None:
+        loss_of = mean_over_devices(mesh, loss_of)
+    value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
 
     def step(state: State, batch: dict[str, Array]) -> tuple[State, Scalars]:
         (loss, terms), gradient = value_and_grad(state["params"], batch)

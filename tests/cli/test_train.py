@@ -18,6 +18,7 @@ checkpoint_every = 2
 [network]
 channels = [4, 8]
 consistency_steps = 0
+iterates = []
 [scenes]
 patch_px = 20
 [objective]

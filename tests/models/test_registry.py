@@ -10,7 +10,7 @@ from dps_jax.models import MODELS, ResUDBPN, build, config_of
 SIZES = [
     {},
     {"channels": (8, 16), "blocks": 2, "projections": 3, "projection_features": 12},
-    {"channels": (4,), "consistency_steps": 2, "abbe_px": 3.0},
+    {"channels": (4,), "consistency_steps": 2, "iterates": (1, 4), "abbe_px": 3.0},
 ]
 
 

@@ -16,9 +16,9 @@ def system_of(pixel_size_nm):
     return OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=pixel_size_nm)
 
 
-def random_network(*, consistency_steps):
+def random_network(*, consistency_steps, iterates=()):
     """An untrained network: its geometry is that of a trained one, its answers are not tame."""
-    sizes = {"channels": (4, 8), "consistency_steps": consistency_steps, "abbe_px": 2.5}
+    sizes = {"channels": (4, 8), "consistency_steps": consistency_steps, "iterates": iterates, "abbe_px": 2.5}
     module = models.build("res_u_dbpn", sizes)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
     rng = np.random.default_rng(4)
@@ -46,7 +46,7 @@ def untrained():
 
 @pytest.fixture(scope="session")
 def untrained_with_physics():
-    return random_network(consistency_steps=1)
+    return random_network(consistency_steps=1, iterates=(2, 6))
 
 
 @pytest.fixture(scope="session")

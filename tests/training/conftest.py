@@ -10,7 +10,7 @@ from scipy import ndimage
 from dps_jax.training.config import NetworkConfig, ObjectiveConfig, OptimizerConfig, SceneConfig, TrainConfig
 
 SECTIONS = {
-    "network": NetworkConfig(channels=(4,), consistency_steps=0),
+    "network": NetworkConfig(channels=(4,), consistency_steps=0, iterates=()),
     "scenes": SceneConfig(
         patch_px=32, photons=(50.0, 500.0), brightness=(0.5, 1.0), background=0.2, read_noise=1.0, empty=0.05
     ),
@@ -23,6 +23,7 @@ SECTIONS = {
         photon_exponent=0.5,
         shrunk=10.0,
         shrunk_share=0.0,
+        shrunk_fine=0.5,
         margin_px=6,
     ),
     "optimizer": OptimizerConfig(learning_rate=5e-3, warmup_steps=5),

@@ -75,6 +75,17 @@ REFUSED = [
     ({"network": {"blocks": 0}}, "network.blocks to be a whole number of 1 or more"),
     ({"network": {"projections": 0}}, "network.projections to be a whole number of 1 or more"),
     ({"network": {"consistency_steps": -1}}, "network.consistency_steps to be a whole number of 0 or more"),
+    ({"network": {"iterates": [3, 0]}}, r"network.iterates\[1\] to be a whole number of 1 or more, got 0"),
+    ({"network": {"iterates": [6, 3]}}, r"network.iterates in ascending order, got \(6, 3\)"),
+    ({"network": {"iterates": [3, 3]}}, r"network.iterates in ascending order, got \(3, 3\)"),
+    (
+        {"network": {"projection_features": 0}},
+        "network.projection_features to be a whole number of 1 or more",
+    ),
+    ({"scenes": {"pedestal": -1}}, "scenes.pedestal to be a finite number of 0 or more"),
+    ({"objective": {"shrinkage": [1.5, 4]}}, r"objective.shrinkage as 2 <= low <= high, got \(1.5, 4.0\)"),
+    ({"objective": {"shrinkage": [5, 4]}}, "objective.shrinkage as 2 <= low <= high"),
+    ({"objective": {"shrunk_fine": -1}}, "objective.shrunk_fine to be a finite number of 0 or more"),
     (
         {"network": {"channels": [4, 8, 16]}, "scenes": {"patch_px": 50}},
         "scenes.patch_px to be a multiple of 4, got 50",

@@ -29,7 +29,7 @@ def finite(params):
 def trained(make_config, tmp_path_factory):
     """A real training of 120 steps of a network of 8 and 16 channels, without physics inside it."""
     config = make_config(
-        network={"channels": (8, 16), "consistency_steps": 0},
+        network={"channels": (8, 16), "consistency_steps": 0, "iterates": ()},
         scenes={"photons": (100.0, 300.0), "brightness": (0.8, 1.0), "background": 0.0, "read_noise": 0.0},
         steps=120,
         log_every=20,

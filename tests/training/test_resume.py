@@ -20,6 +20,7 @@ keep_checkpoints = 2
 [network]
 channels = [4]
 consistency_steps = 0
+iterates = []
 [scenes]
 patch_px = 32
 [objective]

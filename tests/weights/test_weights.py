@@ -19,7 +19,7 @@ from dps_jax.io.errors import UserError
 from dps_jax.io.parameters import flatten, read_parameters, write_parameters
 from dps_jax.weights import load_network, released_path, save_network
 
-SIZES = {"channels": (4, 8), "consistency_steps": 1, "abbe_px": 2.5}
+SIZES = {"channels": (4, 8), "consistency_steps": 1, "iterates": (2,), "abbe_px": 2.5}
 HEADER = {
     "config": {"steps": 3, "folder": None},
     "seed": 7,
