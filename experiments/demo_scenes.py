@@ -33,11 +33,16 @@ BACKGROUND = 2.0
 
 
 def score_scenes(
-    network: Network, *, photons: float, scenes: int, system: OpticalSystem = DEMO_SYSTEM
+    network: Network,
+    *,
+    photons: float,
+    scenes: int,
+    system: OpticalSystem = DEMO_SYSTEM,
+    first_seed: int = FIRST_SEED,
 ) -> dict[str, list[dict[str, float]]]:
     """Return, for each method, its scores on each of ``scenes`` withheld scenes."""
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
-    for seed in range(FIRST_SEED, FIRST_SEED + scenes):
+    for seed in range(first_seed, first_seed + scenes):
         made = acquire(seed, system, shape=(128, 128), photons=photons, background=BACKGROUND)
         result = compare(made, network)
         for name in METHODS:

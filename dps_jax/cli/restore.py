@@ -26,6 +26,7 @@ _POSITIVE = (
     "refractive_index",
     "output_pixel_size_nm",
     "background_radius_nm",
+    "gain",
 )
 
 # The text of such an option says what happens without it.
@@ -66,6 +67,12 @@ class Arguments:
     """Remove uneven background with a rolling ball of this radius; by default only a constant level."""
     background: Unset = None
     """The constant background level in the image's unit; by default measured."""
+    gain: Unset = None
+    """Camera units per photon, for the photon numbers that are reported; by default from the image's noise."""
+    offset: Unset = None
+    """Camera value in the dark, likewise."""
+    steady_frames: int = 0
+    """For movies: pool the photons of up to this many frames before and after, wherever they agree within noise."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
     tile_px: int = 512
@@ -102,6 +109,8 @@ def _check_numbers(arguments: Arguments) -> None:
     for value in arguments.wavelength_nm:
         _checks.positive("--wavelength-nm", value)
     _checks.positive_integer("--tile-px", arguments.tile_px)
+    if arguments.steady_frames < 0:
+        raise UserError(f"expected --steady-frames to be 0 or more, got {arguments.steady_frames}.")
     missing = [parsing.flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
     if missing:
         raise UserError(

@@ -73,7 +73,14 @@ def richardson_lucy_iterates(
     -------
     ``(b, factor y, factor x, len(after))``, not negative, in intensity per camera pixel (fine values times
     ``factor**2``), so that a smooth image and its iterates are alike.
+
+    Raises
+    ------
+    ValueError
+        If ``after`` is empty or not ascending from 1 or more.
     """
+    if list(after) != sorted(set(after)) or min(after, default=0) < 1:
+        raise ValueError(f"expected numbers of steps in ascending order from 1, got {after}")
     camera = Camera(image.shape[1:], abbe_px=abbe_px, factor=factor)
     area = factor**2
     start = jnp.maximum(camera.blur(bin_area_adjoint(jnp.maximum(image, 0.0), factor)) / area, _LEAST)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dps_jax.io import ImageFile, UserError
 from dps_jax.io.integrity import available_bytes
 from dps_jax.optics.system import OpticalSystem
-from dps_jax.pipelines.restore import Report
+from dps_jax.pipelines.report import Report
 
 GAIN = 1.67  # resolution over the input's that the package promises
 # Fewer Abbe periods across an image than this are no image: a length was given in another unit.

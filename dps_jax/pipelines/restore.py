@@ -8,8 +8,7 @@ of the network, overlapping tiles, network, stitching, resampling to the output 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,33 +16,12 @@ from dps_jax import _checks
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines import photometry
 from dps_jax.pipelines.plane import PlaneRestorer, lay_grids
+from dps_jax.pipelines.report import Report, check_sampling, flux_notes, light_notes
+from dps_jax.pipelines.steady import pool_frames
 from dps_jax.solvers.rolling_ball import subtract_background
 from dps_jax.weights import Network
 
 Progress = Callable[[int, int], None]
-
-# On scenes and real images the correction lies within 5 %; a quarter off is a different situation.
-_FLUX_TRUST = 1.25
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was done to an image and how well the result explains it; plain numbers, ready for JSON."""
-
-    abbe_nm: float
-    abbe_px: float
-    canonical_factor: float
-    background: float
-    brightness: float
-    photons_out_over_in: float
-    flux_correction: float
-    reblur_correlation: float
-    tiles: int
-    notes: tuple[str, ...] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as a dictionary."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,44 +33,11 @@ class Restored:
     report: Report
 
 
-def check_sampling(system: OpticalSystem) -> tuple[str, ...]:
-    """Return notes on an image sampled below Nyquist; refuse one that holds nothing of its optics.
-
-    Raises
-    ------
-    ValueError
-        If a pixel is longer than the Abbe period.
-    """
-    size, period = float(system.pixel_size_nm), float(system.abbe_nm)
-    if size > period:
-        raise ValueError(
-            f"expected pixels no longer than the Abbe period of the optics ({period:.4g} nm), got {size:.4g} nm: "
-            f"the camera has already lost what could be restored; check the pixel size, NA and wavelength"
-        )
-    if 2 * size > period:
-        return (
-            f"the pixel of {size:.1f} nm is too coarse for the optics (at most {period / 2:.1f} nm samples the "
-            f"Abbe period of {period:.0f} nm): fine detail may be aliased and the gain in resolution is limited",
-        )
-    return ()
-
-
 def _flux_correction(total_in: float, total_out: float, noise_floor: float) -> float:
     """Return the factor that makes photons out equal photons in; 1 where there is no light to speak of."""
     if total_in <= noise_floor or total_out <= 0:
         return 1.0
     return float(np.clip(total_in / total_out, 0.5, 2.0))
-
-
-def _flux_notes(corrections: list[float]) -> tuple[str, ...]:
-    """Say where the network's own light was far from the image's: there its answer deserves less trust."""
-    worst = max(corrections, key=lambda c: abs(np.log(c)))
-    if abs(np.log(worst)) <= np.log(_FLUX_TRUST):
-        return ()
-    return (
-        f"the network's light had to be scaled by {worst:.2f} to match the image's: too little light above the "
-        "background, or structures unlike those it knows; check the result against the input",
-    )
 
 
 def restore(
@@ -103,6 +48,9 @@ def restore(
     output_pixel_size_nm: float | None = None,
     background_radius_nm: float | None = None,
     background: float | None = None,
+    gain: float | None = None,
+    offset: float | None = None,
+    steady_frames: int = 0,
     tile_px: int = 512,
     progress: Progress | None = None,
 ) -> Restored:
@@ -123,6 +71,12 @@ def restore(
         level is removed.
     background
         The constant level, in the image's unit; by default measured.
+    gain, offset
+        Camera units per photon and camera value in the dark, for the photon numbers of the report; by default
+        from the image's mean-variance line. Without ``steady_frames`` the result does not depend on them.
+    steady_frames
+        Frames before and after each one whose photons are pooled with its own wherever they agree within their
+        noise, for a movie with less flicker; by default every frame is restored by itself.
     tile_px
         Side of a tile in canonical pixels; memory grows with its square and not with the image.
     progress
@@ -147,14 +101,21 @@ def restore(
         )
     if output_pixel_size_nm is not None:
         _checks.positive("output_pixel_size_nm", output_pixel_size_nm)
+    if steady_frames < 0:
+        raise ValueError(f"expected steady_frames to be a whole number of 0 or more, got {steady_frames!r}")
     if background is not None and not np.isfinite(background):
         raise ValueError(f"expected background to be a finite number, got {background!r}")
     if not np.all(np.isfinite(image)):
         raise ValueError("expected an image without NaN or infinity, got one that holds some")
     notes = check_sampling(system)
     stack = image if image.ndim == 3 else image[None]
+    abbe_px = float(system.abbe_px)
+    light_scale = photometry.weigh_light(stack, abbe_px=abbe_px, gain=gain, offset=offset)
+    if steady_frames:
+        stack = _pooled(stack, light_scale, abbe_px, steady_frames)
     foreground, level = _remove_background(stack, system, background_radius_nm, background)
-    unit = photometry.brightness(foreground, abbe_px=float(system.abbe_px))
+    unit = photometry.brightness(foreground, abbe_px=abbe_px)
+    peak = light_scale.photons(unit)
     grids = lay_grids(stack.shape[-2:], system, network, output_pixel_size_nm)
     plane = PlaneRestorer(network, grids, tile_px)
     total = plane.count() * len(stack)
@@ -182,13 +143,29 @@ def restore(
         canonical_factor=grids.factor,
         background=level,
         brightness=unit,
+        gain=light_scale.gain,
+        offset=light_scale.offset,
+        gain_origin=light_scale.origin,
+        peak_photons=peak,
         photons_out_over_in=light_out / light_in if light_in > 0 else 1.0,
         flux_correction=float(np.mean(corrections)),
         reblur_correlation=plane.correlation.value(),
         tiles=total,
-        notes=(*notes, *_flux_notes(corrections)),
+        notes=(*notes, *light_notes(peak), *flux_notes(corrections)),
     )
     return Restored(out if image.ndim == 3 else out[0], grids.pixel_size_nm, report)
+
+
+def _pooled(stack: np.ndarray, light: photometry.Light, abbe_px: float, reach: int) -> np.ndarray:
+    if len(stack) < 2:
+        raise ValueError(f"expected a movie to make steady, got {len(stack)} frame")
+    if light.gain is None:
+        raise ValueError(
+            f"expected a gain, to know the noise of a movie to make steady; it is {light.origin}"
+        )
+    # Without a dark level, the darkest pixels stand for it.
+    offset = float(stack.min()) if light.offset is None else light.offset
+    return pool_frames(stack, gain=light.gain, offset=offset, abbe_px=abbe_px, reach=reach)
 
 
 def _remove_background(

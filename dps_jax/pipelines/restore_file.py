@@ -13,6 +13,7 @@ from dps_jax import __version__
 from dps_jax.io import ImageFile, UserError, check_output, check_values, read_image, write_image
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines.file_checks import check_light, check_scales
+from dps_jax.pipelines.report import Report
 from dps_jax.pipelines.restore import Progress, Restored, restore
 from dps_jax.weights import Network
 
@@ -31,6 +32,9 @@ class FileOptions:
     output_pixel_size_nm: float | None = None
     background_radius_nm: float | None = None
     background: float | None = None
+    gain: float | None = None
+    offset: float | None = None
+    steady_frames: int = 0
     tile_px: int = 512
 
 
@@ -61,6 +65,10 @@ def restore_file(
     )
     for note in notes:
         log(f"note: {note}")
+    if options.steady_frames and ("T" not in image.axes or "Z" in image.axes):
+        raise UserError(
+            f"--steady-frames needs a movie (axes TYX or TCYX), got axes {image.axes} in {image.path}."
+        )
     channels = _channels(image)
     systems = _systems(options, pixel_size_nm, len(channels))
     for note in check_scales(
@@ -80,6 +88,9 @@ def restore_file(
             output_pixel_size_nm=options.output_pixel_size_nm,
             background_radius_nm=options.background_radius_nm,
             background=options.background,
+            gain=options.gain,
+            offset=options.offset,
+            steady_frames=options.steady_frames,
             tile_px=options.tile_px,
             progress=_shifted(progress, number, len(channels)),
         )
@@ -166,8 +177,19 @@ def _say(result: Restored, prefix: str, log: Log) -> None:
         f"photons out/in {report.photons_out_over_in:.4f}; blurred again it correlates "
         f"{report.reblur_correlation:.4f} with the input"
     )
+    log(f"{prefix}{_photons(report)}")
     for note in report.notes:
         log(f"{prefix}note: {note}")
+
+
+def _photons(report: Report) -> str:
+    if report.gain is None or report.peak_photons is None:
+        return f"photons per camera unit {report.gain_origin}; give --gain if you know it"
+    offset = "" if report.offset is None else f", offset {report.offset:.6g}"
+    return (
+        f"about {report.peak_photons:.3g} photons per pixel in the brightest structures "
+        f"(gain {report.gain:.4g} per photon{offset}, {report.gain_origin})"
+    )
 
 
 def _description(

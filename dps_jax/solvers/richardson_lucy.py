@@ -7,6 +7,7 @@ raises the Poisson likelihood of ``bin_s(x (*) psf)`` given the image, and conse
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,7 @@ def richardson_lucy_oracle(
     score: Callable[[Array], Array],
     *,
     iterations: int = 500,
+    patience: int = 100,
     factor: int = 2,
     boundary: str = "reflect",
 ) -> tuple[Array, Array, Array]:
@@ -101,22 +103,36 @@ def richardson_lucy_oracle(
     ----------
     score
         Maps an estimate ``(..., factor y, factor x)`` to one number per image; the largest wins.
+    patience
+        Steps without a better score, for any image, after which no better one is looked for: sharpening first
+        wins and then loses to noise, once.
 
     Returns
     -------
     ``(best estimate, best iteration, best score)``, the last two with the leading axes of ``image``.
     """
     _checks.positive_integer("iterations", iterations)
+    _checks.positive_integer("patience", patience)
     start = _start(image, factor)
-    first = (start, start, jnp.zeros(image.shape[:-2], jnp.int32), jnp.full(image.shape[:-2], -jnp.inf))
+    first = (
+        jnp.zeros((), jnp.int32),
+        start,
+        start,
+        jnp.zeros(image.shape[:-2], jnp.int32),
+        jnp.full(image.shape[:-2], -jnp.inf),
+    )
 
-    def body(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, best, at, top = carry
+    def searching(carry: Any) -> Array:
+        i, _, _, at, _ = carry
+        return (i < iterations) & (i < jnp.max(at) + patience)
+
+    def body(carry: Any) -> Any:
+        i, x, best, at, top = carry
         x = richardson_lucy_step(x, image, psf, factor=factor, boundary=boundary)
         value = score(x)
         better = value > top
         best = jnp.where(better[..., None, None], x, best)
-        return x, best, jnp.where(better, i + 1, at), jnp.maximum(value, top)
+        return i + 1, x, best, jnp.where(better, i + 1, at), jnp.maximum(value, top)
 
-    _, best, at, top = jax.lax.fori_loop(0, iterations, body, first)
+    _, _, best, at, top = jax.lax.while_loop(searching, body, first)
     return best, at, top

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dps_jax.pipelines.photometry import background_level, brightness
+from dps_jax.optics.system import OpticalSystem
+from dps_jax.pipelines.photometry import background_level, brightness, weigh_light
+from dps_jax.pipelines.simulate import acquire
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,67 @@ def test_frames_of_a_stack_do_not_blur_into_each_other():
 def test_refuses_a_period_that_is_not_positive(measure):
     with pytest.raises(ValueError, match="expected abbe_px to be a finite number above 0, got 0"):
         measure(np.ones((8, 8)), abbe_px=0)
+
+
+@pytest.fixture(scope="module")
+def camera_frame():
+    """A scene seen through optics of 3 px Abbe period by a camera of gain 2.5 and offset 100: (frame, photons)."""
+    made = acquire(
+        5, OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=62.5), photons=400.0, background=5.0
+    )
+    return 2.5 * made.image + 100, made.expected
+
+
+def test_an_image_is_brought_to_photons(camera_frame):
+    frame, photons = camera_frame
+    light = weigh_light(frame[None], abbe_px=3.0)
+    assert light.origin == "from the mean-variance line"
+    # 128 x 128 px, a quarter of the spectrum beyond the cut-off, in 24 bins: a few per cent; specimens add some.
+    assert light.gain == pytest.approx(2.5, rel=0.15)
+    assert light.photons(2.5 * 100) == pytest.approx(100, rel=0.15)
+    assert np.abs((frame - light.offset) / light.gain - photons).mean() < 0.15 * photons.max()
+
+
+@pytest.mark.parametrize("scale", [0.01, 30.0])
+def test_photons_do_not_depend_on_the_unit(camera_frame, scale):
+    frame, _ = camera_frame
+    plain, scaled = (weigh_light(s * frame[None], abbe_px=3.0) for s in (1.0, scale))
+    assert scaled.gain == pytest.approx(scale * plain.gain, rel=1e-6)
+    assert scaled.offset == pytest.approx(scale * plain.offset, rel=1e-4)
+
+
+def test_what_the_user_knows_wins(camera_frame):
+    frame, _ = camera_frame
+    light = weigh_light(frame[None], abbe_px=3.0, gain=2.0)
+    assert (light.gain, light.offset, light.origin) == (2.0, None, "given")
+    assert weigh_light(frame[None], abbe_px=3.0, offset=98.0).offset == 98.0
+
+
+def test_what_cannot_be_known_is_said(camera_frame):
+    frame, _ = camera_frame
+    coarse = weigh_light(frame[None], abbe_px=1.6)
+    assert coarse.gain is None
+    assert coarse.photons(5.0) is None
+    assert "too coarse" in coarse.origin
+    assert "no noise" in weigh_light(np.ones((1, 64, 64)), abbe_px=3.0).origin
+
+
+def test_only_the_middle_of_a_large_image_is_weighed(monkeypatch):
+    from dps_jax.pipelines import photometry
+
+    seen = []
+    scale = photometry.estimate_photon_scale
+    monkeypatch.setattr(
+        photometry, "estimate_photon_scale", lambda a, **k: seen.append(a.shape) or scale(a[:64, :64], **k)
+    )
+    weigh_light(np.random.default_rng(0).poisson(9.0, (3, 1500, 40)), abbe_px=3.0)
+    assert seen == [(1024, 40)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"gain": 0}, "expected gain to be"), ({"offset": np.nan}, "expected offset to be")],
+)
+def test_refuses_a_wrong_scale(camera_frame, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        weigh_light(camera_frame[0][None], abbe_px=3.0, **wrong)

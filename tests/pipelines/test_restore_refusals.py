@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dps_jax.pipelines.restore import check_sampling, restore
+from dps_jax.pipelines.report import check_sampling
+from dps_jax.pipelines.restore import restore
 from dps_jax.pipelines.simulate import DEMO_SYSTEM
 
 GOOD = np.random.default_rng(0).poisson(20.0, (32, 32)).astype(np.float32)

@@ -125,6 +125,21 @@ def _noisy_pair(rng):
     return jnp.asarray(truth, jnp.float32), jnp.asarray(counts, jnp.float32)
 
 
+def test_oracle_gives_up_after_its_patience(rng):
+    counts = jnp.asarray(rng.poisson(20.0, (16, 16)), jnp.float32)
+    steps = []
+
+    def score(x):
+        # Falls with the contrast, which every step raises: the first iterate is the best.
+        jax.debug.callback(lambda v: steps.append(float(v)), x.std())
+        return -x.std()
+
+    _, at, _ = richardson_lucy_oracle(counts, PSF, score, iterations=200, patience=7)
+    jax.effects_barrier()
+    assert int(at) == 1
+    assert len(steps) == 1 + 7
+
+
 def test_oracle_keeps_the_best_iterate(rng):
     truth, counts = _noisy_pair(rng)
 

@@ -124,7 +124,7 @@ def test_noise_of_a_pair(monkeypatch, make_config, shares, fraction, read_noise)
 
 
 def test_empty_patches_hold_background_only(make_config):
-    config = make_config(scenes={"empty": 1.0, "background": 0.0, "read_noise": 0.0})
+    config = make_config(scenes={"empty": 1.0, "background": 0.0, "pedestal": 0.0, "read_noise": 0.0})
     batch = make_batches(config)(0)
     assert not batch["input"].any()
     assert not batch["target"].any()

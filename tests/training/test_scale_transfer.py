@@ -11,7 +11,7 @@ from dps_jax.training.config import FolderConfig
 from dps_jax.training.data import make_batches
 from dps_jax.training.folder import FolderPatches
 from dps_jax.training.psf_bank import PsfBank
-from dps_jax.training.scale_transfer import Measured, shrunken_pairs
+from dps_jax.training.scale_transfer import Measured, other_camera, shrunken_pairs
 
 SIDE = 2 * 32 + 16  # fine pixels under a patch of 32 px, and the margin of 8 around them
 
@@ -24,7 +24,7 @@ def bank():
 @pytest.fixture(scope="module")
 def noiseless(make_config):
     """So many photons that noise is out of sight."""
-    scenes = {"photons": (1e7, 1e7), "brightness": (1.0, 1.0), "read_noise": 0.0}
+    scenes = {"photons": (1e7, 1e7), "brightness": (1.0, 1.0), "read_noise": 0.0, "pedestal": 0.0}
     return make_config(scenes=scenes).scenes
 
 
@@ -102,6 +102,29 @@ def test_the_bank_holds_the_canonical_microscope_and_its_errors(rng, bank):
     # The middle of a kernel of unit sum goes as 1 / period^2: 10 % spread for 5 % error, known to 1 / sqrt(800).
     middle = np.array([k[bank.size // 2, bank.size // 2] for k in drawn])
     assert middle.std() / middle.mean() == pytest.approx(0.1, rel=0.25)
+
+
+@pytest.mark.parametrize("shrinkage", [2.0, 4.0, 8.0])
+def test_a_shrunken_image_is_as_sharp_as_its_optics_then_are(bank, shrinkage):
+    kernel = bank.sharp(shrinkage)
+    assert kernel.shape == (bank.sharp_size,) * 2
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    # An Abbe period of 5 fine px, `shrinkage` times smaller; the bank's steps are 5 %.
+    for wrong, least in ((1.0, 0.0), (1.2, 0.005), (1 / 1.2, 0.005)):
+        expected = airy_psf(abbe_px=wrong * 5 / shrinkage, size=bank.sharp_size)
+        difference = np.abs(kernel - expected).max()
+        assert difference >= least
+        assert wrong != 1 or difference < 0.06 * kernel.max()
+
+
+def test_another_cameras_pixels_colour_the_noise_and_nothing_else(rng, make_config):
+    expected = np.full((64, 64), 50.0)
+    counts = rng.poisson(expected)
+    always, never = (make_config(scenes={"other_cameras": share}).scenes for share in (1.0, 0.0))
+    assert other_camera(rng, counts, expected, never) is counts
+    seen = np.stack([other_camera(rng, counts, expected, always) for _ in range(20)])
+    assert np.allclose(seen.mean((1, 2)), counts.mean(), rtol=1e-6)
+    assert np.all(seen.var((1, 2)) < counts.var())
 
 
 @pytest.mark.parametrize("shape", [(128, 140), (60, 50)])  # the second is smaller than what is asked for

@@ -130,7 +130,10 @@ def test_the_loss_sees_no_truth(config, batch, params):
 def simple(make_config):
     """Squared error and sparsity alone, so that SciPy can follow."""
     objective = {"weighted_l2": 0.0, "ssim": 0.0, "hessian": 0.0, "sparsity": 0.3, "l2": 2.0}
-    config = make_config(batch=8, objective=objective | {"shrunk_share": 0.5, "margin_px": 6})
+    network = {"consistency_steps": 1, "iterates": (2, 3)}
+    config = make_config(
+        batch=8, objective=objective | {"shrunk_share": 0.5, "margin_px": 6}, network=network
+    )
     return config, jax.jit(steps.make_loss(config))
 
 
@@ -157,8 +160,8 @@ def test_the_loss_by_hand(simple, batch, params):
     shrunk = estimates(config, params, batch["shrunk_input"])
     importance = (batch["shrunk_photons"] / 100) ** 0.5
     errors = {}
-    # In full detail, and at the promised resolution: 0.3 Abbe periods of 5 fine px.
-    for name, sigma in (("shrunk_fine", 0.0), ("shrunk", 1.5)):
+    # In full detail, and at the promised resolution: 0.3 Abbe periods of 5 fine px, and the pixel's own width.
+    for name, sigma in (("shrunk_fine", 0.0), ("shrunk", np.sqrt(1.5**2 + 1 / 12))):
         x, t = (
             ndimage.gaussian_filter(4 * i.astype(np.float64), (0, sigma, sigma), mode="reflect")[inner]
             for i in (shrunk, batch["shrunk_target"])
@@ -173,9 +176,9 @@ def test_the_loss_by_hand(simple, batch, params):
     assert float(terms["l2"]) == pytest.approx(error.mean(), rel=1e-4)
     assert float(terms["sparsity"]) == pytest.approx(sparsity, rel=1e-4)
     assert float(terms["shrunk_fine"]) == pytest.approx(errors["shrunk_fine"].mean(), rel=1e-4)
-    # A Gaussian cut at 4 sigma, integrated over pixels here and sampled by SciPy: 1 % of the variance it removes.
-    assert float(terms["shrunk"]) == pytest.approx(errors["shrunk"].mean(), rel=2e-2)
-    assert float(total) == pytest.approx((physics + transfer) / 2, rel=2e-2)  # half of the batch each
+    # A Gaussian cut at 4 sigma, integrated over pixels there and sampled here.
+    assert float(terms["shrunk"]) == pytest.approx(errors["shrunk"].mean(), rel=5e-3)
+    assert float(total) == pytest.approx((physics + transfer) / 2, rel=5e-3)  # half of the batch each
 
 
 def test_more_photons_count_more(simple, batch, params):

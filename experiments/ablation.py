@@ -1,0 +1,115 @@
+"""What each part of the training is worth: the published objective first, then one change at a time.
+
+Question: starting from the objective and the network as published (SSIM against the noisy image itself, Hessian
+continuity, L1 sparsity), what does each measure of this project add, at equal steps?
+
+Command:   python experiments/ablation.py --output runs/ablation
+Cost:      about 40 minutes on 2 CPU cores (six trainings of 1500 steps); --steps makes it shorter.
+Writes:    OUTPUT.txt (the table), OUTPUT.json (the numbers); the trainings are kept in OUTPUT/ and resumed.
+Expected:  each row at least as good as the one above it at most photon levels; see docs/training.md.
+
+Scores are PSNR over Richardson-Lucy at its oracle iteration, at the promised resolution, on the demo's microscope and
+withheld families (seeds 4000 to 4005, used by nothing else), mean and standard error over six scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from dps_jax.cli import configure_jax, keep_numpy_to_one_thread, share_cores
+
+FIRST_SEED, SCENES = 4000, 6
+
+# Each row changes what it names and keeps the rest of the row above.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "network": {"iterates": [], "consistency_steps": 0},
+    "objective": {
+        "ssim": 1.0,
+        "weighted_l2": 0.0,
+        "hessian": 0.05,
+        "sparsity": 0.05,
+        "split_shares": [],
+        "photon_exponent": 0.0,
+        "shrunk_share": 0.0,
+    },
+}
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "as published": {},
+    "+ squared error in units of the noise": {"objective": {"ssim": 0.1, "weighted_l2": 10.0}},
+    "+ photons split": {
+        "objective": {
+            "split_shares": [0.4, 0.7],
+            "photon_exponent": 0.5,
+            "hessian": 0.005,
+            "sparsity": 0.005,
+        }
+    },
+    "+ scale transfer": {"objective": {"shrunk_share": 0.75}},
+    "+ gated step towards the data": {"network": {"consistency_steps": 1}},
+    "+ Richardson-Lucy iterates (released)": {"network": {"iterates": [3, 6, 12, 24]}},
+}
+
+
+def rows() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the settings of every row."""
+    settings = {section: dict(values) for section, values in PUBLISHED.items()}
+    out = {}
+    for name, change in CHANGES.items():
+        for section, values in change.items():
+            settings[section] |= values
+        out[name] = {section: dict(values) for section, values in settings.items()}
+    return out
+
+
+def main() -> None:
+    """Train every row, score it, print and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of each row")
+    arguments = parser.parse_args()
+    keep_numpy_to_one_thread()
+    from dps_jax.training.config import TrainConfig, from_dict
+
+    base = {"steps": arguments.steps, "log_every": 100, "checkpoint_every": 500}
+    configs = {name: from_dict(TrainConfig, {**base, **changes}) for name, changes in rows().items()}
+    configure_jax()
+    share_cores(2)  # what divides the parts of every row's batch
+    # After the flags are set: these start JAX.
+    from demo_scenes import PHOTONS, score_scenes
+
+    from dps_jax.training.loop import train
+    from dps_jax.training.steps import network_of
+    from dps_jax.weights import Network
+
+    lines = [f"{'dB over oracle Richardson-Lucy, photons':<42}" + "".join(f"{p:>16}" for p in PHOTONS)]
+    print(lines[0], flush=True)
+    numbers: dict[str, dict[str, list[float]]] = {}
+    for index, (name, config) in enumerate(configs.items()):
+        params = train(config, arguments.output / f"row_{index}")
+        network = Network(network_of(config), params, config.scenes.abbe_px, {})
+        numbers[name] = {}
+        for photons in PHOTONS:
+            scores = score_scenes(network, photons=photons, scenes=SCENES, first_seed=FIRST_SEED)
+            pairs = zip(scores["ours"], scores["RL (oracle)"], strict=True)
+            numbers[name][str(photons)] = [a["psnr_db"] - b["psnr_db"] for a, b in pairs]
+        means = [
+            f"{np.mean(v):+.2f} ± {np.std(v, ddof=1) / np.sqrt(len(v)):.2f}" for v in numbers[name].values()
+        ]
+        lines.append(f"{name:<42}" + "".join(f"{m:>16}" for m in means))
+        print(lines[-1], flush=True)
+    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
