@@ -35,8 +35,10 @@ from dps_jax.models.physics import follow_data, reach_px, richardson_lucy_iterat
 from dps_jax.operators.sampling import space_to_depth
 from dps_jax.typing import Array
 
-# The correction of the mixture stays within a factor of exp(3) = 20 either way.
+# The correction of the mixture stays within a factor of exp(3) = 20 either way, and no iterate's share within it
+# falls to less than exp(-8).
 _LARGEST_LOG = 3.0
+_LARGEST_LOGIT = 8.0
 
 
 class ResUDBPN(nn.Module):
@@ -107,10 +109,13 @@ class ResUDBPN(nn.Module):
             return nn.softplus(logits[..., 0]), logits[..., 1:]
         features = ConvAct(self.channels[0])(jnp.concatenate([features, _compressed(known)], -1))
         count = known.shape[-1]
-        head = nn.Conv(count + 1 + self.consistency_steps, (3, 3), name="head")
+        # Small at first: training starts from a plain mean of the iterates.
+        small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        head = nn.Conv(count + 1 + self.consistency_steps, (3, 3), kernel_init=small, name="head")
         logits = head(features).astype(jnp.float32)
-        mixture = jnp.sum(nn.softmax(logits[..., :count]) * known, axis=-1) / self.scale**2
-        correction = _LARGEST_LOG * jnp.tanh(logits[..., count] / _LARGEST_LOG)
+        shares = nn.softmax(_bounded(logits[..., :count], _LARGEST_LOGIT))
+        mixture = jnp.sum(shares * known, axis=-1) / self.scale**2
+        correction = _bounded(logits[..., count], _LARGEST_LOG)
         return mixture * jnp.exp(correction), logits[..., count + 1 :]
 
     def _level(self, x: Array, features: int) -> Array:
@@ -166,6 +171,14 @@ class ResUDBPN(nn.Module):
         total += 4 * 1 + (self.projections - 1) * 8 + 1  # projections on the input grid, head on the fine one
         total += reach_px(iterates=bool(self.iterates), steps=self.consistency_steps, abbe_px=self.abbe_px)
         return int(-(-total // self.grid_multiple) * self.grid_multiple)
+
+
+def _bounded(x: Array, limit: float) -> Array:
+    """Keep ``x`` within ``limit`` either way, with a slope that never quite dies.
+
+    With tanh and a free softmax, one unlucky step early in a training can leave a network without gradient.
+    """
+    return x / (1 + jnp.abs(x) / limit)
 
 
 def _compressed(known: Array) -> Array:
