@@ -227,18 +227,27 @@ def test_the_answer_is_a_mixture_of_iterates(rng):
     early, late = np.moveaxis(
         np.asarray(richardson_lucy_iterates(image[..., 0], after=(1, 5), abbe_px=2.5)), -1, 0
     )
-    # Fine pixels hold a quarter of a camera pixel's light. softmax(50, 0) = (1, 0); no correction: exp(0).
-    np.testing.assert_allclose(
-        apply(_flat_head(parameters, [50.0, 0.0, 0.0]), image)[..., 0], early / 4, rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        apply(_flat_head(parameters, [0.0, 50.0, 0.0]), image)[..., 0], late / 4, rtol=1e-5
-    )
     halves = apply(_flat_head(parameters, [0.0, 0.0, 0.0]), image)[..., 0]
+    # Fine pixels hold a quarter of a camera pixel's light. Equal shares; no correction: exp(0).
     np.testing.assert_allclose(halves, (early + late) / 8, rtol=1e-5)
-    # However sure the network is, it multiplies by no more than exp(3).
-    boosted = apply(_flat_head(parameters, [0.0, 0.0, 1e3]), image)[..., 0]
-    np.testing.assert_allclose(boosted, np.exp(3) * halves, rtol=1e-5)
+    # The logits a and b are bounded by x / (1 + |x| / 8): 8 becomes 4.
+    for logits, share in (([8.0, 0.0, 0.0], 1 / (1 + np.exp(-4))), ([0.0, 8.0, 0.0], 1 / (1 + np.exp(4)))):
+        got = apply(_flat_head(parameters, logits), image)[..., 0]
+        np.testing.assert_allclose(got, (share * early + (1 - share) * late) / 4, rtol=1e-5)
+    # However sure the network is, it multiplies by no more than exp(3), nor divides by more.
+    for correction, factor in ((3.0, np.exp(1.5)), (1e6, np.exp(3)), (-1e6, np.exp(-3))):
+        got = apply(_flat_head(parameters, [0.0, 0.0, correction]), image)[..., 0]
+        np.testing.assert_allclose(got, factor * halves, rtol=1e-4)
+
+
+def test_a_wild_head_still_has_a_gradient(rng):
+    # A step too large may throw the head far off; its way back must not vanish as that of tanh does.
+    module = ResUDBPN(channels=(2, 2), iterates=(1, 5))
+    image = jnp.asarray(rng.uniform(0.1, 1, (1, 16, 16, 1)), jnp.float32)
+    parameters = _flat_head(_random_parameters(module, 8), [40.0, -40.0, 40.0])
+    gradient = jax.grad(lambda p: jnp.sum(module.apply(p, image)))(parameters)["params"]["head"]["bias"]
+    # The slope of x / (1 + |x| / 3) at 40 is 1 / (1 + 40 / 3)^2 = 0.5 %; of 3 tanh(x / 3) it is 1e-11.
+    assert float(jnp.abs(gradient[2])) > 1e-3 * float(jnp.sum(module.apply(parameters, image)))
 
 
 def test_dark_stays_dark():

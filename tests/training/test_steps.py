@@ -54,10 +54,18 @@ def test_four_devices_share_a_batch(config, batch):
     assert shared["input"].addressable_shards[0].data.shape[0] == config.batch // 2 // 4
 
 
-def test_gradient_and_step_of_four_devices_are_those_of_one(config, batch, step):
+@pytest.mark.parametrize(
+    ("physics", "tolerance"),
+    # Only the order of float32 sums over the batch may differ: a few times 6e-8 of the norm. Richardson-Lucy divides
+    # by predictions down to the dark level of 0.03, which lets rounding grow tenfold.
+    [({}, 1e-6), ({"consistency_steps": 1, "iterates": (2, 3)}, 1e-5)],
+    ids=["as published", "physics inside"],
+)
+def test_gradient_and_step_of_four_devices_are_those_of_one(make_config, batch, physics, tolerance):
+    config = make_config(batch=8, objective={"shrunk_share": 0.5}, network=physics)
     results = []
-    shared_step = steps.make_step(config, mesh=sharding.make_mesh(devices=4))
-    for devices, update in ((1, step), (4, shared_step)):
+    for devices in (1, 4):
+        update = steps.make_step(config, mesh=sharding.make_mesh(devices=devices))
         state, shared = put(config, batch, devices)
         state, _ = update(state, shared)  # its learning rate is 0: warm-up begins there
         gradient = jax.device_get(
@@ -66,11 +74,10 @@ def test_gradient_and_step_of_four_devices_are_those_of_one(config, batch, step)
         state, diagnostics = update(state, shared)
         results.append((gradient, *jax.device_get((state, diagnostics))))
     (one_gradient, one, one_says), (four_gradient, four, four_says) = results
-    # Only the order of float32 sums over the batch may differ: a few times 6e-8 of the norm.
-    assert distance(one_gradient, four_gradient) < 1e-6
-    assert distance(one["params"], four["params"]) < 1e-6
-    assert one_says["loss"] == pytest.approx(four_says["loss"], rel=1e-6)
-    assert one_says["gradient_norm"] == pytest.approx(four_says["gradient_norm"], rel=1e-5)
+    assert distance(one_gradient, four_gradient) < tolerance
+    assert distance(one["params"], four["params"]) < tolerance
+    assert one_says["loss"] == pytest.approx(four_says["loss"], rel=tolerance)
+    assert one_says["gradient_norm"] == pytest.approx(four_says["gradient_norm"], rel=10 * tolerance)
     assert one_says["update_norm"] > 0
     assert int(one["step"]) == int(four["step"]) == 2
 
