@@ -66,7 +66,9 @@ def invented_texture(image: np.ndarray, *, abbe_px: float, seed: int = 0) -> np.
     return np.maximum(image + _TEXTURE * np.asarray(texture), 0.0).astype(np.float32)
 
 
-def compare(made: Acquisition, network: Network, *, iterations: int = ORACLE_ITERATIONS) -> Comparison:
+def compare(
+    made: Acquisition, network: Network, *, iterations: int = ORACLE_ITERATIONS, orientations: int = 1
+) -> Comparison:
     """Restore the exposure ``made.image`` by every method and score it against the truth.
 
     ``resolution_nm`` is the period at which the Fourier ring correlation with the truth falls below one half. The
@@ -76,6 +78,8 @@ def compare(made: Acquisition, network: Network, *, iterations: int = ORACLE_ITE
     ----------
     iterations
         Richardson-Lucy iterations among which the oracle chooses.
+    orientations
+        As for :func:`dps_jax.pipelines.restore.restore`.
     """
     abbe_px = FACTOR * float(made.system.abbe_px)
     image, truth = jnp.asarray(made.image - made.background), jnp.asarray(made.truth)
@@ -84,7 +88,9 @@ def compare(made: Acquisition, network: Network, *, iterations: int = ORACLE_ITE
         "input": bin_area_adjoint(image, FACTOR) / FACTOR**2,
         "bicubic": resample(image, float(FACTOR), kernel="cubic"),
         "RL (oracle)": best,
-        "ours": restore(np.asarray(image), made.system, network, background=0.0).image,
+        "ours": restore(
+            np.asarray(image), made.system, network, background=0.0, orientations=orientations
+        ).image,
         "RL + texture": invented_texture(np.asarray(best), abbe_px=abbe_px),
     }
     pixel_nm = float(made.system.pixel_size_nm) / FACTOR

@@ -50,10 +50,42 @@ def lay_grids(shape: tuple[int, int], system: OpticalSystem, network: Network, o
     )
 
 
-@partial(jax.jit, static_argnames=("module", "halo"))
-def _apply(module: Any, params: Params, psf: Array, tile: Array, halo: int) -> tuple[Array, Array]:
+# Rotations and mirror images of a square, in the order of their use: (transpose, flip y, flip x).
+ORIENTATIONS = (
+    (False, False, False),
+    (False, True, True),
+    (True, False, False),
+    (True, True, True),
+    (False, True, False),
+    (False, False, True),
+    (True, True, False),
+    (True, False, True),
+)
+
+
+def _turned(image: Array, orientation: tuple[bool, bool, bool], *, back: bool = False) -> Array:
+    transpose, flip_y, flip_x = orientation
+    flips = tuple(axis for axis, flip in enumerate((flip_y, flip_x)) if flip)
+    if back:
+        image = image.T if transpose else image
+        return jnp.flip(image, flips)
+    image = jnp.flip(image, flips)
+    return image.T if transpose else image
+
+
+@partial(jax.jit, static_argnames=("module", "halo", "orientations"))
+def _apply(
+    module: Any, params: Params, psf: Array, tile: Array, halo: int, orientations: int
+) -> tuple[Array, Array]:
     """Run the network on one padded tile; also blur and bin its answer, as the camera would see it."""
-    fine = module.apply({"params": params}, tile[None, :, :, None])[0, :, :, 0]
+
+    def run(image: Array) -> Array:
+        return module.apply({"params": params}, image[None, :, :, None])[0, :, :, 0]
+
+    turns = ORIENTATIONS[:orientations]
+    fine = sum((_turned(run(_turned(tile, o)), o, back=True) for o in turns[1:]), start=run(tile)) / len(
+        turns
+    )
     seen = bin_area(convolve(fine, psf), module.scale)
     return fine, seen[halo:-halo, halo:-halo]
 
@@ -86,8 +118,9 @@ class _Correlation:
 class PlaneRestorer:
     """The network and its geometry for planes of one shape."""
 
-    def __init__(self, network: Network, grids: Grids, tile_px: int) -> None:
+    def __init__(self, network: Network, grids: Grids, tile_px: int, orientations: int = 1) -> None:
         self.network, self.grids, self.tile_px = network, grids, tile_px
+        self.orientations = orientations
         self.multiple = network.module.grid_multiple
         self.psf = airy_psf(abbe_px=network.module.scale * network.abbe_px)
         # Beyond what the network sees, an output pixel reads a few fine pixels outside its tile's core.
@@ -112,9 +145,9 @@ class PlaneRestorer:
     def _run_tile(self, plane: np.ndarray, unit: float, out: np.ndarray, tile: Tile) -> None:
         rows, columns = (mirrored(*r, n) for r, n in zip(tile.padded, self.grids.canonical, strict=True))
         canonical = _to_canonical(plane, rows, columns, self.grids.factor) / unit
-        fine, seen = _apply(
-            self.network.module, self.network.params, self.psf, jnp.asarray(canonical, jnp.float32), self.halo
-        )
+        image = jnp.asarray(canonical, jnp.float32)
+        network = self.network
+        fine, seen = _apply(network.module, network.params, self.psf, image, self.halo, self.orientations)
         core = tuple(slice(0, b - a) for a, b in tile.core)
         inner = canonical[self.halo : -self.halo, self.halo : -self.halo]
         self.correlation.add(np.asarray(seen)[core], inner[core])

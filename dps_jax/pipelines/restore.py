@@ -51,6 +51,7 @@ def restore(
     gain: float | None = None,
     offset: float | None = None,
     steady_frames: int = 0,
+    orientations: int = 1,
     tile_px: int = 512,
     progress: Progress | None = None,
 ) -> Restored:
@@ -77,6 +78,9 @@ def restore(
     steady_frames
         Frames before and after each one whose photons are pooled with its own wherever they agree within their
         noise, for a movie with less flicker; by default every frame is restored by itself.
+    orientations
+        1, 2, 4 or 8: the result is the mean over so many rotations and mirror images of the image, each turned
+        back; 8 take eight times as long and gain about 0.1 dB.
     tile_px
         Side of a tile in canonical pixels; memory grows with its square and not with the image.
     progress
@@ -101,6 +105,7 @@ def restore(
         )
     if output_pixel_size_nm is not None:
         _checks.positive("output_pixel_size_nm", output_pixel_size_nm)
+    _checks.one_of("orientations", orientations, (1, 2, 4, 8))
     if steady_frames < 0:
         raise ValueError(f"expected steady_frames to be a whole number of 0 or more, got {steady_frames!r}")
     if background is not None and not np.isfinite(background):
@@ -117,7 +122,7 @@ def restore(
     unit = photometry.brightness(foreground, abbe_px=abbe_px)
     peak = light_scale.photons(unit)
     grids = lay_grids(stack.shape[-2:], system, network, output_pixel_size_nm)
-    plane = PlaneRestorer(network, grids, tile_px)
+    plane = PlaneRestorer(network, grids, tile_px, orientations)
     total = plane.count() * len(stack)
     out = np.zeros((len(stack), *grids.out), np.float32)
     corrections, finished = [], 0

@@ -35,6 +35,7 @@ class FileOptions:
     gain: float | None = None
     offset: float | None = None
     steady_frames: int = 0
+    orientations: int = 1
     tile_px: int = 512
 
 
@@ -91,6 +92,7 @@ def restore_file(
             gain=options.gain,
             offset=options.offset,
             steady_frames=options.steady_frames,
+            orientations=options.orientations,
             tile_px=options.tile_px,
             progress=_shifted(progress, number, len(channels)),
         )

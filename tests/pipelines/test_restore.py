@@ -200,9 +200,9 @@ def test_a_stack_shares_one_background_and_one_scale(made, released):
 def test_the_network_never_sees_more_than_a_tile(untrained, noisy, make_system, monkeypatch):
     seen, apply = [], module._apply
 
-    def watched(network, params, psf, tile, halo):
+    def watched(network, params, psf, tile, halo, orientations):
         seen.append((tile.shape, halo))
-        return apply(network, params, psf, tile, halo)
+        return apply(network, params, psf, tile, halo, orientations)
 
     monkeypatch.setattr(module, "_apply", watched)
     counts = []
@@ -216,6 +216,35 @@ def test_the_network_never_sees_more_than_a_tile(untrained, noisy, make_system, 
         counts.append(len(seen))
     assert counts == [4, 20]
     assert untrained.module.reach <= halo < untrained.module.reach + 8
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_mean_over_orientations_turns_with_the_image(untrained_with_physics, make_system, noisy, count):
+    # The network prefers a direction; the mean over a group of turns does not. 1: none; 2: half turns; 4: and the
+    # diagonal; 8: all of the square's.
+    image, system = noisy(48, 48), make_system(75.0)
+
+    def run(picture):
+        return restore(picture, system, untrained_with_physics, background=0.0, orientations=count).image
+
+    plain = run(image)
+    turns = {2: [lambda i: i[::-1, ::-1]], 4: [lambda i: i[::-1, ::-1], np.transpose]}
+    turns[8] = [*turns[4], np.rot90, lambda i: i[::-1]]
+    for turn in turns[count]:
+        np.testing.assert_allclose(
+            turn(run(turn(image))) if count < 8 else run(turn(image)),
+            plain if count < 8 else turn(plain),
+            atol=1e-4 * plain.max(),
+        )
+
+
+def test_one_orientation_prefers_a_direction(untrained_with_physics, make_system, noisy):
+    # Or the test above could not fail.
+    image, system = noisy(48, 48), make_system(75.0)
+    a, b = (
+        restore(i, system, untrained_with_physics, background=0.0).image for i in (image, image[::-1, ::-1])
+    )
+    assert np.abs(a - b[::-1, ::-1]).max() > 1e-2 * a.max()
 
 
 def test_progress_is_told_up_to_the_total(untrained, noisy, make_system):
