@@ -77,7 +77,7 @@ def _run(arguments: Arguments, network: Network, folder: Path) -> None:
     say(
         f"scene {arguments.seed}: NA {system.na}, {system.wavelength_nm:g} nm, pixel {system.pixel_size_nm:g} nm"
     )
-    say("restoring it by every method (Richardson-Lucy tries 500 iterations for its oracle) ...")
+    say("restoring it by every method (Richardson-Lucy tries up to 500 iterations for its oracle) ...")
     comparison = compare(made, network)
     about = {"operation": "demo", "seed": arguments.seed, "weights_sha256": network.sha256}
     _write_images(folder, made, comparison.images["ours"], about)
