@@ -41,6 +41,7 @@ def test_simulate_then_restore(run_program, tmp_path):
     starts = (
         "scene_0001_image.tif: YX 64x64, pixel 65.00 nm",
         "Abbe period 188 nm",
+        "about ",
         "wrote out.tif: pixel 32.50 nm",
     )
     lines = ran.err.splitlines()
