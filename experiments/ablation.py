@@ -6,7 +6,6 @@ continuity, L1 sparsity), what does each measure of this project add, at equal s
 Command:   python experiments/ablation.py --output runs/ablation
 Cost:      about 40 minutes on 2 CPU cores (six trainings of 1500 steps); --steps makes it shorter.
 Writes:    OUTPUT.txt (the table), OUTPUT.json (the numbers); the trainings are kept in OUTPUT/ and resumed.
-Expected:  each row at least as good as the one above it at most photon levels; see docs/training.md.
 
 Scores are PSNR over Richardson-Lucy at its oracle iteration, at the promised resolution, on the demo's microscope and
 withheld families (seeds 4000 to 4005, used by nothing else), mean and standard error over six scenes.

@@ -118,7 +118,7 @@ class _Correlation:
 class PlaneRestorer:
     """The network and its geometry for planes of one shape."""
 
-    def __init__(self, network: Network, grids: Grids, tile_px: int, orientations: int = 1) -> None:
+    def __init__(self, network: Network, grids: Grids, tile_px: int, *, orientations: int = 1) -> None:
         self.network, self.grids, self.tile_px = network, grids, tile_px
         self.orientations = orientations
         self.multiple = network.module.grid_multiple

@@ -122,7 +122,7 @@ def restore(
     unit = photometry.brightness(foreground, abbe_px=abbe_px)
     peak = light_scale.photons(unit)
     grids = lay_grids(stack.shape[-2:], system, network, output_pixel_size_nm)
-    plane = PlaneRestorer(network, grids, tile_px, orientations)
+    plane = PlaneRestorer(network, grids, tile_px, orientations=orientations)
     total = plane.count() * len(stack)
     out = np.zeros((len(stack), *grids.out), np.float32)
     corrections, finished = [], 0
