@@ -105,14 +105,14 @@ class ResUDBPN(nn.Module):
             # Starting dark (softplus(-2) = 0.13) keeps the first steps from paying for a bright empty field.
             start = nn.initializers.constant(-2.0)
             head = nn.Conv(1 + self.consistency_steps, (3, 3), bias_init=start, name="head")
-            logits = head(features).astype(jnp.float32)
+            logits = _at_least_float32(head(features))
             return nn.softplus(logits[..., 0]), logits[..., 1:]
         features = ConvAct(self.channels[0])(jnp.concatenate([features, _compressed(known)], -1))
         count = known.shape[-1]
         # Small at first: training starts from a plain mean of the iterates.
         small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
         head = nn.Conv(count + 1 + self.consistency_steps, (3, 3), kernel_init=small, name="head")
-        logits = head(features).astype(jnp.float32)
+        logits = _at_least_float32(head(features))
         shares = nn.softmax(_bounded(logits[..., :count], _LARGEST_LOGIT))
         mixture = jnp.sum(shares * known, axis=-1) / self.scale**2
         correction = _bounded(logits[..., count], _LARGEST_LOG)
@@ -171,6 +171,11 @@ class ResUDBPN(nn.Module):
         total += 4 * 1 + (self.projections - 1) * 8 + 1  # projections on the input grid, head on the fine one
         total += reach_px(iterates=bool(self.iterates), steps=self.consistency_steps, abbe_px=self.abbe_px)
         return int(-(-total // self.grid_multiple) * self.grid_multiple)
+
+
+def _at_least_float32(x: Array) -> Array:
+    """Leave low precision, where a network computes in it, before the physics."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _bounded(x: Array, limit: float) -> Array:

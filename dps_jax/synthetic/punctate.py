@@ -1,4 +1,4 @@
-"""Structures made of spots and small rings: puncta, clathrin-coated pits, nuclear pores.
+"""Structures made of spots and small rings: puncta, regular arrays, clathrin-coated pits, nuclear pores.
 
 Contract: ``f(rng, shape, *, abbe_px)`` returns a non-negative float32 emitter density ``(y, x)``; sizes
 are in Abbe periods (about 100 to 250 nm).
@@ -17,7 +17,7 @@ def puncta(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) 
     """Draw vesicle-like spots, points to one period wide; brightness equal, exponential or power law."""
     drawing.check_frame(shape, abbe_px)
     size = drawing.frame_size(shape, abbe_px)
-    centres = _clustered(rng, size, density=drawing.log_uniform(rng, 0.02, 1.5), margin=2.0)
+    centres = _clustered(rng, size, density=drawing.log_uniform(rng, 0.02, 2.5), margin=2.0)
     light = _spot_brightness(rng, centres.shape[1])
     # Three classes of size stand for a continuum at the price of three blurs; 0.4 is one period's FWHM.
     sigmas = np.sort(drawing.log_uniforms(rng, 0.05, 0.4, 3))[: rng.integers(1, 4)]
@@ -29,11 +29,40 @@ def puncta(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) 
     return image
 
 
+def arrays(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) -> np.ndarray:
+    """Draw dots or short rods side by side in rows, 0.5 to 2.5 periods apart, as Z-bodies and test slides show."""
+    drawing.check_frame(shape, abbe_px)
+    size = drawing.frame_size(shape, abbe_px)
+    stretch, angle = rng.uniform(1.0, 1.8), rng.uniform(0, np.pi)
+    # A lattice over the frame's diagonal, stretched, still covers the frame when it is squeezed back along one axis.
+    wide = np.full(2, stretch * float(np.hypot(*size)))
+    sites = curves.jittered_lattice(
+        rng,
+        wide,
+        spacing=drawing.log_uniform(rng, 0.5, 2.5) * math.sqrt(stretch),
+        jitter=drawing.log_uniform(rng, 0.02, 0.25),
+        margin=2.0,
+    )
+    along = np.array([math.sin(angle), math.cos(angle)])
+    sites = sites - wide[:, None] / 2
+    sites = sites + np.outer(along, (1 / stretch - 1) * (along @ sites)) + size[:, None] / 2
+    sites = sites[:, np.all((sites > -2.0) & (sites < (size + 2.0)[:, None]), axis=0)]
+    sites = _patches(rng, sites, scale=drawing.log_uniform(rng, 3.0, 12.0), threshold=rng.uniform(-2.0, 0.5))
+    sites = sites[:, rng.random(sites.shape[1]) < rng.uniform(0.7, 1.0)]
+    count = sites.shape[1]
+    heading = rng.uniform(0, np.pi) + rng.normal(0, rng.uniform(0, 0.4), count)
+    half = max(0.0, rng.uniform(-0.4, 0.4)) * rng.uniform(0.7, 1.3, count)
+    reach = np.linspace(-1, 1, 9) * half[:, None]
+    rods = sites[..., None] + np.stack([np.sin(heading), np.cos(heading)])[..., None] * reach
+    light = drawing.brightness(rng, count)[:, None] / 9
+    return drawing.points(rods, light, shape, abbe_px=abbe_px, sigma=drawing.log_uniform(rng, 0.05, 0.25))
+
+
 def clathrin_rings(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) -> np.ndarray:
     """Draw rings 0.4 to 1.5 periods across, some broken, some with a dim cap inside."""
     drawing.check_frame(shape, abbe_px)
     size = drawing.frame_size(shape, abbe_px)
-    centres = _clustered(rng, size, density=drawing.log_uniform(rng, 0.02, 0.6), margin=2.0)
+    centres = _clustered(rng, size, density=drawing.log_uniform(rng, 0.02, 1.0), margin=2.0)
     count = centres.shape[1]
     diameter = np.clip(rng.uniform(0.5, 1.3) * rng.lognormal(0, 0.2, count), 0.4, 1.5)
     nodes = 33

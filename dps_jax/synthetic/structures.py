@@ -21,6 +21,7 @@ FAMILIES: dict[str, Callable[..., np.ndarray]] = {
     "bundles": filamentous.bundles,
     "clathrin_rings": punctate.clathrin_rings,
     "puncta": punctate.puncta,
+    "arrays": punctate.arrays,
     "tubule_network": filamentous.tubule_network,
     "mitochondria": filled.mitochondria,
     "nuclei": filled.nuclei,

@@ -138,8 +138,10 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam with warm-up, cosine decay and clipping of the global norm."""
+    """An optimiser with warm-up, cosine decay and clipping of the global norm."""
 
+    name: str = "muon"
+    """``adam``, or ``muon``: orthogonalised momentum for the kernels inside the network, Adam for the rest."""
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     final_fraction: float = 0.01
@@ -222,6 +224,7 @@ def _check_ranges(config: TrainConfig) -> None:
     _checks.positive("scenes.abbe_px", scenes.abbe_px)
     for name in ("background", "pedestal", "read_noise", "psf_error", "empty"):
         _checks.non_negative(f"scenes.{name}", getattr(scenes, name))
+    _checks.one_of("optimizer.name", optimizer.name, ("adam", "muon"))
     for name in ("learning_rate", "clip_norm"):
         _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
     shares = (

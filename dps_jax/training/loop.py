@@ -20,6 +20,9 @@ from dps_jax.weights import load_network
 
 Report = Callable[[dict[str, float]], None]
 
+# A gradient falls as a network learns, by a factor of ten or so; one that has died is millions of times smaller.
+_DEAD_SHARE, _DEAD_LINES = 1e-3, 3
+
 
 def train(
     config: TrainConfig, folder: Path, *, devices: int | None = None, report: Report | None = None
@@ -45,7 +48,8 @@ def train(
     ValueError
         If the folder holds a run of another config, or the batch does not divide among the devices.
     FloatingPointError
-        If the loss is not finite; the last checkpoint stays.
+        If the loss is not finite, or the gradient has died: its norm stayed below a thousandth of its first
+        for three log lines. The last checkpoint stays.
     """
     folder = Path(folder)
     make_batch = data.make_batches(config)  # first: images that cannot be used leave no folder behind
@@ -112,7 +116,11 @@ def _refuse_non_finite(step: int, diagnostics: dict[str, jax.Array]) -> None:
 
 
 class _Log:
-    """JSON lines, one per report; lines after the resumed step are dropped, since they will come again."""
+    """JSON lines, one per report; lines after the resumed step are dropped, since they will come again.
+
+    It refuses what no log should go on from: numbers that are not finite, and a gradient that has died. Of the
+    latter the loss alone tells nothing; it goes up and down with the batches as it does in a training that learns.
+    """
 
     def __init__(self, path: Path, start: int, report: Report | None) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -120,12 +128,14 @@ class _Log:
         with atomic_path(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._path, self._report = path, report
+        self._gradients = [float(json.loads(line).get("gradient_norm", math.nan)) for line in kept]
         self._clock, self._step = time.perf_counter(), start
 
     def write(self, step: int, diagnostics: dict[str, jax.Array], batch: int) -> None:
         """Append one line; refuse a loss that is not finite."""
         _refuse_non_finite(step, diagnostics)
         values = {name: float(value) for name, value in diagnostics.items()}
+        self._refuse_dead_gradient(step, values["gradient_norm"])
         now = time.perf_counter()
         rate = (step - self._step) * batch / max(now - self._clock, 1e-9)
         self._clock, self._step = now, step
@@ -134,6 +144,16 @@ class _Log:
             file.write(json.dumps(line) + "\n")
         if self._report is not None:
             self._report(line)
+
+    def _refuse_dead_gradient(self, step: int, norm: float) -> None:
+        self._gradients.append(norm)
+        first, last = self._gradients[0], self._gradients[-_DEAD_LINES:]
+        if len(self._gradients) > _DEAD_LINES and max(last) < _DEAD_SHARE * first:
+            raise FloatingPointError(
+                f"expected a gradient that trains the network, got a norm of {norm:.2g} at step {step}, "
+                f"{first:.2g} at first: the network no longer depends on its parameters; "
+                "train anew with a smaller learning rate or another seed"
+            )
 
 
 def _step_of(line: str) -> float:

@@ -110,6 +110,26 @@ def test_a_finished_run_is_finished(trained, monkeypatch):
     assert (folder / "log.jsonl").read_bytes() == before
 
 
+def test_a_gradient_that_has_died_is_refused(tmp_path):
+    told = []
+    log = loop._Log(tmp_path / "log.jsonl", 0, told.append)
+
+    def write(step, norm):
+        log.write(
+            step, {"loss": np.float32(1.0), "parameter_norm": np.float32(1.0), "gradient_norm": norm}, 1
+        )
+
+    for step, norm in enumerate((0.1, 1e-5, 2e-3, 1e-6, 1e-7), start=1):  # it may be small for a moment
+        write(step, norm)
+    with pytest.raises(FloatingPointError, match=r"got a norm of 1e-08 at step 6, 0.1 at first"):
+        write(6, 1e-8)
+    assert len(told) == 5
+    # A resumed run remembers the lines before it.
+    resumed = loop._Log(tmp_path / "log.jsonl", 5, None)
+    with pytest.raises(FloatingPointError, match="at step 6"):
+        resumed.write(6, {"loss": 1.0, "parameter_norm": 1.0, "gradient_norm": 1e-8}, 1)
+
+
 def test_the_folder_of_another_config_is_refused(trained, make_config):
     _, folder, _, _ = trained
     files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
