@@ -1,4 +1,4 @@
-"""Structures with an inside: mitochondria, nuclei, gratings.
+"""Structures with an inside: mitochondria, nuclei, gratings, dead leaves.
 
 Contract: ``f(rng, shape, *, abbe_px)`` returns a non-negative float32 emitter density ``(y, x)``; sizes
 are in Abbe periods (about 100 to 250 nm).
@@ -76,6 +76,27 @@ def gratings(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float
         edges *= drawing.coverage(half[1] - np.abs(across), abbe_px=abbe_px)
         bent = across + rng.normal(0, 0.006) * along**2
         image[pixels] += rng.uniform(0.3, 1.0) * edges * _bars(rng, bent, abbe_px=abbe_px)
+    return image.astype(np.float32)
+
+
+def dead_leaves(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) -> np.ndarray:
+    """Draw flat ellipses of all sizes, bright and dark, that cover each other: edges of every contrast and scale.
+
+    Source: the scale-invariant dead leaves model (Lee, Mumford and Huang, 2001), which stands for structure in general.
+    """
+    drawing.check_frame(shape, abbe_px)
+    size = drawing.frame_size(shape, abbe_px)
+    count = max(1, int(rng.poisson(drawing.log_uniform(rng, 0.1, 0.8) * np.prod(size + 2))))
+    low, high = 0.2, drawing.log_uniform(rng, 2.0, 8.0)
+    # Radii whose density falls as the third power, so that every scale covers the same area.
+    radii = low / np.sqrt(1 - rng.random(count) * (1 - (low / high) ** 2))
+    centres = rng.uniform(-1, (size + 1)[:, None], (2, count))
+    values = rng.random(count) ** rng.uniform(0.5, 4.0) * (rng.random(count) > rng.uniform(0.0, 0.7))
+    image = np.zeros(shape)
+    for centre, radius, value in zip(centres.T, radii, values, strict=True):
+        pixels, y, x = drawing.window(centre, 1.3 * radius, shape, abbe_px=abbe_px)
+        cover = drawing.coverage(radius - _elliptic_radius(rng, y, x), abbe_px=abbe_px)
+        image[pixels] += cover * (value - image[pixels])
     return image.astype(np.float32)
 
 

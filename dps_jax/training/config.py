@@ -33,7 +33,7 @@ class NetworkConfig:
     """Features of the back-projection; by default those of the finest level."""
     consistency_steps: int = 1
     """Gated Richardson-Lucy steps after the last layer; 0 is the published architecture."""
-    iterates: tuple[int, ...] = (3, 6, 12, 24)
+    iterates: tuple[int, ...] = (3, 8, 20, 48)
     """Numbers of accelerated Richardson-Lucy steps whose estimates the network mixes; empty as published."""
 
     @property
