@@ -79,7 +79,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="training steps of each row")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
-    from dps_jax.training.config import TrainConfig, from_dict
+    from dps_jax.training.config import TrainConfig
+    from dps_jax.training.config_files import from_dict
 
     base = {"steps": arguments.steps, "log_every": 100, "checkpoint_every": 500}
     configs = {name: from_dict(TrainConfig, {**base, **changes}) for name, changes in rows().items()}

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="training steps, by default the config's")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
-    from dps_jax.training.config import read_config, to_dict
+    from dps_jax.training.config_files import read_config, to_dict
 
     config = read_config(HERE / "train_universal.toml")
     changes = {"seed": arguments.seed, "steps": arguments.steps}

@@ -17,7 +17,8 @@ from dps_jax.cli import parsing, say, share_cores
 from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
-from dps_jax.training.config import TrainConfig, read_config, to_dict
+from dps_jax.training.config import TrainConfig
+from dps_jax.training.config_files import read_config, to_dict
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ enters. Regularizers are taken per pixel of the estimate, so that weights do not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ def objective(
     *,
     weights: Mapping[str, float],
     fidelity_importance: Array | None = None,
+    hessian_time: float | None = None,
 ) -> tuple[Array, Scalars]:
     """Weigh and add the named terms, averaged over the batch.
 
@@ -61,6 +63,9 @@ def objective(
     fidelity_importance
         One factor per image, of the leading shape, on every term that looks at the measured image: images with
         more photons deserve more trust. By default 1.
+    hessian_time
+        Weight ``sigma`` of the continuity in time in the term "hessian" of movies ``(..., t, y, x)``; by default each image
+        is taken by itself.
 
     Returns
     -------
@@ -78,7 +83,10 @@ def objective(
         raise ValueError("expected at least one loss term, got none")
     total, diagnostics = jnp.zeros(()), {}
     for name, weight in weights.items():
-        value = TERMS[name](estimate, predicted, measured)
+        if name == "hessian" and hessian_time is not None:
+            value = regularizers.hessian_xyt(estimate, sigma=hessian_time) / math.prod(estimate.shape[-3:])
+        else:
+            value = TERMS[name](estimate, predicted, measured)
         diagnostics[name] = jnp.mean(value)
         if fidelity_importance is not None and name not in REGULARIZERS:
             value = value * fidelity_importance

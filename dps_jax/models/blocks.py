@@ -15,6 +15,8 @@ import numpy as np
 from dps_jax.operators.sampling import pixel_shuffle, space_to_depth
 from dps_jax.typing import Array
 
+# Every block takes ``dtype``, in which it computes; parameters are float32 whatever it is.
+
 
 class PReLU(nn.Module):
     """Leaky rectifier with one learned slope per channel, 0.25 at first (He et al. 2015)."""
@@ -30,24 +32,26 @@ class ConvAct(nn.Module):
     """A 3x3 convolution and a PReLU."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Map ``(b, y, x, c)`` to ``(b, y, x, features)``."""
-        return PReLU()(nn.Conv(self.features, (3, 3))(x))
+        return PReLU()(nn.Conv(self.features, (3, 3), dtype=self.dtype)(x))
 
 
 class ResidualBlock(nn.Module):
     """``x + conv(prelu(conv(x)))``; a 1x1 convolution carries x over where the channels differ."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Map ``(b, y, x, c)`` to ``(b, y, x, features)``."""
-        inner = nn.Conv(self.features, (3, 3))(ConvAct(self.features)(x))
+        inner = nn.Conv(self.features, (3, 3), dtype=self.dtype)(ConvAct(self.features, dtype=self.dtype)(x))
         if x.shape[-1] != self.features:
-            x = nn.Conv(self.features, (1, 1))(x)
+            x = nn.Conv(self.features, (1, 1), dtype=self.dtype)(x)
         return PReLU()(x + inner)
 
 
@@ -55,52 +59,56 @@ class Upscale(nn.Module):
     """Twice the grid: a 6x6 stride-2 transposed convolution, written as 3x3 and pixel shuffle."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Map ``(b, y, x, c)`` to ``(b, 2y, 2x, features)``."""
-        return pixel_shuffle(nn.Conv(4 * self.features, (3, 3))(x), 2)
+        return pixel_shuffle(nn.Conv(4 * self.features, (3, 3), dtype=self.dtype)(x), 2)
 
 
 class Downscale(nn.Module):
     """Half the grid: a 6x6 stride-2 convolution, written as space-to-depth and 3x3."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Map ``(b, 2y, 2x, c)`` to ``(b, y, x, features)``."""
-        return nn.Conv(self.features, (3, 3))(space_to_depth(x, 2))
+        return nn.Conv(self.features, (3, 3), dtype=self.dtype)(space_to_depth(x, 2))
 
 
 class UpProjection(nn.Module):
     """DBPN up-projection: up, back down, and the error of that round trip up again (Haris et al. 2018)."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, low: Array) -> Array:
         """Map ``(b, y, x, c)`` to ``(b, 2y, 2x, features)``."""
         if low.shape[-1] != self.features:
-            low = PReLU()(nn.Conv(self.features, (1, 1))(low))
-        high = PReLU()(Upscale(self.features)(low))
-        error = PReLU()(Downscale(self.features)(high)) - low
-        return high + PReLU()(Upscale(self.features)(error))
+            low = PReLU()(nn.Conv(self.features, (1, 1), dtype=self.dtype)(low))
+        high = PReLU()(Upscale(self.features, dtype=self.dtype)(low))
+        error = PReLU()(Downscale(self.features, dtype=self.dtype)(high)) - low
+        return high + PReLU()(Upscale(self.features, dtype=self.dtype)(error))
 
 
 class DownProjection(nn.Module):
     """DBPN down-projection: down, back up, and the error of that round trip down again (Haris et al. 2018)."""
 
     features: int
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, high: Array) -> Array:
         """Map ``(b, 2y, 2x, c)`` to ``(b, y, x, features)``."""
         if high.shape[-1] != self.features:
-            high = PReLU()(nn.Conv(self.features, (1, 1))(high))
-        low = PReLU()(Downscale(self.features)(high))
-        error = PReLU()(Upscale(self.features)(low)) - high
-        return low + PReLU()(Downscale(self.features)(error))
+            high = PReLU()(nn.Conv(self.features, (1, 1), dtype=self.dtype)(high))
+        low = PReLU()(Downscale(self.features, dtype=self.dtype)(high))
+        error = PReLU()(Upscale(self.features, dtype=self.dtype)(low)) - high
+        return low + PReLU()(Downscale(self.features, dtype=self.dtype)(error))
 
 
 def transposed_kernel(kernel: np.ndarray) -> np.ndarray:

@@ -61,6 +61,8 @@ class ResUDBPN(nn.Module):
         Numbers of accelerated Richardson-Lucy steps whose estimates the network mixes; none as published.
     abbe_px
         Abbe period in input pixels at which the network is used; the physics needs it.
+    dtype
+        In what the layers compute, by default float32; parameters and physics stay float32.
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
@@ -70,6 +72,7 @@ class ResUDBPN(nn.Module):
     consistency_steps: int = 0
     iterates: tuple[int, ...] = ()
     abbe_px: float = 2.5
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -92,7 +95,7 @@ class ResUDBPN(nn.Module):
                 camera, after=self.iterates, abbe_px=self.abbe_px, factor=self.scale
             )
             image = jnp.concatenate([image, space_to_depth(_compressed(known), self.scale)], -1)
-        features = self._back_project(self._u_net(ConvAct(self.channels[0])(image)))
+        features = self._back_project(self._u_net(ConvAct(self.channels[0], dtype=self.dtype)(image)))
         estimate, gates = self._answer(features, known)
         for step in range(self.consistency_steps):
             trust = nn.sigmoid(gates[..., step])
@@ -104,14 +107,18 @@ class ResUDBPN(nn.Module):
         if known is None:
             # Starting dark (softplus(-2) = 0.13) keeps the first steps from paying for a bright empty field.
             start = nn.initializers.constant(-2.0)
-            head = nn.Conv(1 + self.consistency_steps, (3, 3), bias_init=start, name="head")
+            head = nn.Conv(1 + self.consistency_steps, (3, 3), bias_init=start, dtype=self.dtype, name="head")
             logits = _at_least_float32(head(features))
             return nn.softplus(logits[..., 0]), logits[..., 1:]
-        features = ConvAct(self.channels[0])(jnp.concatenate([features, _compressed(known)], -1))
+        features = ConvAct(self.channels[0], dtype=self.dtype)(
+            jnp.concatenate([features, _compressed(known)], -1)
+        )
         count = known.shape[-1]
         # Small at first: training starts from a plain mean of the iterates.
         small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        head = nn.Conv(count + 1 + self.consistency_steps, (3, 3), kernel_init=small, name="head")
+        head = nn.Conv(
+            count + 1 + self.consistency_steps, (3, 3), kernel_init=small, dtype=self.dtype, name="head"
+        )
         logits = _at_least_float32(head(features))
         shares = nn.softmax(_bounded(logits[..., :count], _LARGEST_LOGIT))
         mixture = jnp.sum(shares * known, axis=-1) / self.scale**2
@@ -120,7 +127,7 @@ class ResUDBPN(nn.Module):
 
     def _level(self, x: Array, features: int) -> Array:
         for _ in range(self.blocks):
-            x = ResidualBlock(features)(x)
+            x = ResidualBlock(features, dtype=self.dtype)(x)
         return x
 
     def _u_net(self, x: Array) -> Array:
@@ -128,20 +135,20 @@ class ResUDBPN(nn.Module):
         for features in self.channels[:-1]:
             x = self._level(x, features)
             skips.append(x)
-            x = PReLU()(Downscale(2 * features)(x))
+            x = PReLU()(Downscale(2 * features, dtype=self.dtype)(x))
         x = self._level(x, self.channels[-1])
         for features, skip in zip(self.channels[-2::-1], skips[::-1], strict=True):
-            x = PReLU()(Upscale(features)(x)) + skip
+            x = PReLU()(Upscale(features, dtype=self.dtype)(x)) + skip
             x = self._level(x, features)
         return x
 
     def _back_project(self, low: Array) -> Array:
         features = self.projection_features or self.channels[0]
-        highs = [UpProjection(features)(low)]
+        highs = [UpProjection(features, dtype=self.dtype)(low)]
         lows = [low]
         for _ in range(self.projections - 1):
-            lows.append(DownProjection(features)(jnp.concatenate(highs, -1)))
-            highs.append(UpProjection(features)(jnp.concatenate(lows, -1)))
+            lows.append(DownProjection(features, dtype=self.dtype)(jnp.concatenate(highs, -1)))
+            highs.append(UpProjection(features, dtype=self.dtype)(jnp.concatenate(lows, -1)))
         return jnp.concatenate(highs, -1)
 
     @property

@@ -90,11 +90,11 @@ def recamera_region(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, sc
 
 
 def recamera_noise(noise: np.ndarray, scale: float) -> np.ndarray:
-    """Give white noise ``(y, x)`` on new pixels the spectrum that an exchange of cameras leaves; periodic.
+    """Give white noise ``(..., y, x)`` on new pixels the spectrum that an exchange of cameras leaves; periodic.
 
     A camera of ``scale`` new pixels per old one records photon noise of the same density per area; what the
     exchange makes of it is this filter of the noise that the new camera itself would have recorded.
     """
-    fy, fx = (np.fft.fftfreq(noise.shape[0]), np.fft.rfftfreq(noise.shape[1]))
+    fy, fx = (np.fft.fftfreq(noise.shape[-2]), np.fft.rfftfreq(noise.shape[-1]))
     response = camera_response(fy, scale)[:, None] * camera_response(fx, scale)[None, :]
-    return np.fft.irfft2(np.fft.rfft2(noise) * response, s=noise.shape)
+    return np.fft.irfft2(np.fft.rfft2(noise) * response, s=noise.shape[-2:])

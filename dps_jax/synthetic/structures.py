@@ -106,18 +106,20 @@ def moving_scene(
     frames: int,
     abbe_px: float,
     families: Sequence[str],
+    draw: Callable[..., np.ndarray] = scene,
 ) -> np.ndarray:
     """Draw ``(t, y, x)``: one scene that drifts, deforms, bleaches and flickers slowly and locally.
 
-    What moves in was drawn beyond the frame. The first frame has a maximum of 1 after a blur of 0.2 periods.
-    Raises ``ValueError`` as ``scene`` does, and for less than one frame.
+    ``draw`` makes the still scene: ``scene``, or ``training_scene``. What moves in was drawn beyond the frame. The
+    first frame has a maximum of 1 after a blur of 0.2 periods. Raises ``ValueError`` as ``scene`` does, and for less
+    than one frame.
     """
     _checks.positive_integer("frames", frames)
     drawing.check_frame(shape, abbe_px)
     pad = math.ceil(motion.FARTHEST * abbe_px) + 2
     padded = (shape[0] + 2 * pad, shape[1] + 2 * pad)
     while True:
-        still = scene(rng, padded, abbe_px=abbe_px, families=families)
+        still = draw(rng, padded, abbe_px=abbe_px, families=families)
         peak = _peak(still[pad:-pad, pad:-pad], abbe_px)
         if peak > _EMPTY:
             break

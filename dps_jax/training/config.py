@@ -1,20 +1,17 @@
 """Everything that a training run depends on, as typed plain data: a run is a function of this and nothing else.
 
-The same classes are the command line of ``dps-jax train`` and the sections of its TOML file.
+The same classes are the command line of ``dps-jax train`` and the sections of its TOML file (``config_files``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from dps_jax import _checks
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,15 @@ class NetworkConfig:
     """Gated Richardson-Lucy steps after the last layer; 0 is the published architecture."""
     iterates: tuple[int, ...] = (3, 8, 20, 48)
     """Numbers of accelerated Richardson-Lucy steps whose estimates the network mixes; empty as published."""
+    dtype: str = "float32"
+    """In what the layers compute, ``float32`` or ``bfloat16``; parameters and physics stay float32."""
 
     @property
     def sizes(self) -> dict[str, Any]:
         """Return the sizes as the model registry takes them."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+        sizes = {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+        # Left to the arrays themselves, float32 can be float64 where someone asks JAX for it.
+        return {**sizes, "dtype": None if self.dtype == "float32" else self.dtype}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class SceneConfig:
     """Relative error of the Abbe period (NA, wavelength, focus), standard deviation."""
     empty: float = 0.03
     """Share of patches that hold background only."""
+    frames: int = 1
+    """Frames of a moving scene that make one exposure; from 2 on the Hessian asks for continuity in time as well."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class ObjectiveConfig:
     """Share of each batch that is used for the scale transfer; 0 leaves it out."""
     shrinkage: tuple[float, float] = (4.0, 8.0)
     """How many times a measured image is shrunk for the scale transfer, log-uniform; at least 2."""
+    hessian_time: float = 1.0
+    """Weight of the continuity in time within the Hessian of movies (``scenes.frames``); published as sigma."""
     margin_px: int = 8
     """Camera pixels at the border of a patch on which nothing is scored: light from outside is not modelled."""
 
@@ -127,6 +132,7 @@ class ObjectiveConfig:
         plain = (
             "split_shares",
             "photon_exponent",
+            "hessian_time",
             "margin_px",
             "shrunk",
             "shrunk_fine",
@@ -175,8 +181,13 @@ class TrainConfig:
 
     @property
     def common_parts(self) -> int:
-        """Return the largest number of devices that both parts of a batch can be shared by."""
-        return math.gcd(self.batch - self.shrunk_count, self.shrunk_count)
+        """Return the largest number of devices that both parts of a batch can be shared by, movies whole."""
+        return math.gcd(self.exposures, self.shrunk_count)
+
+    @property
+    def exposures(self) -> int:
+        """Return how many images, or movies, of a batch are predicted and scored on photons held back."""
+        return (self.batch - self.shrunk_count) // self.scenes.frames
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -202,6 +213,17 @@ class TrainConfig:
             raise ValueError(
                 f"expected objective.split_shares between 0 and 1, got {self.objective.split_shares}"
             )
+        predicted, frames = self.batch - self.shrunk_count, self.scenes.frames
+        _checks.positive_integer("scenes.frames", frames)
+        if predicted % frames:
+            raise ValueError(
+                f"expected the {predicted} images of a batch that are not shrunk to be movies of scenes.frames "
+                f"({frames}) images; change batch, objective.shrunk_share or scenes.frames"
+            )
+        if frames > 1 and self.images.folder is not None:
+            raise ValueError(
+                f"expected scenes.frames to be 1 where images.folder is given, got {frames}: its images are single ones"
+            )
         if not self.objective.weights:
             raise ValueError("expected at least one loss weight that is not 0")
         _check_ranges(self)
@@ -224,6 +246,7 @@ def _check_ranges(config: TrainConfig) -> None:
     _checks.positive("scenes.abbe_px", scenes.abbe_px)
     for name in ("background", "pedestal", "read_noise", "psf_error", "empty"):
         _checks.non_negative(f"scenes.{name}", getattr(scenes, name))
+    _checks.one_of("network.dtype", network.dtype, ("float32", "bfloat16"))
     _checks.one_of("optimizer.name", optimizer.name, ("adam", "muon"))
     for name in ("learning_rate", "clip_norm"):
         _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
@@ -240,90 +263,10 @@ def _check_ranges(config: TrainConfig) -> None:
         **objective.weights,
         "shrunk": objective.shrunk,
         "shrunk_fine": objective.shrunk_fine,
+        "hessian_time": objective.hessian_time,
     }.items():
         _checks.non_negative(f"objective.{name}", value)
     whole = (("seed", config.seed), ("objective.margin_px", objective.margin_px))
     for name, number in (*whole, ("network.consistency_steps", network.consistency_steps)):
         if number < 0:
             raise ValueError(f"expected {name} to be a whole number of 0 or more, got {number!r}")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Return a config as plain JSON types."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def from_dict(kind: type[T], values: dict[str, Any], *, where: str = "config") -> T:
-    """Make a config class from plain values, refusing names it does not have.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name or a section that is not a table.
-    """
-    hints = get_type_hints(kind)
-    if not isinstance(values, dict):
-        raise ValueError(f"expected {where} to be a table of settings, got {values!r}")
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ValueError(f"expected settings of {where} among {', '.join(hints)}, got {', '.join(unknown)}")
-    return kind(**{k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()})
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where=where)  # type: ignore[arg-type]
-    if get_origin(hint) is tuple:
-        return _typed_tuple(get_args(hint), value, where)
-    if isinstance(value, list):
-        raise ValueError(f"expected {where} to be one value, got {value!r}")
-    optional = type(None) in get_args(hint)
-    if value is None and optional:
-        return None
-    if Path in get_args(hint):
-        if not isinstance(value, (str, Path)):
-            raise ValueError(f"expected {where} to be a path, got {value!r}")
-        return Path(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    wants = "str" if hint is str else "a whole number" if hint is int else "a number"
-    fits = (
-        isinstance(value, str)
-        if hint is str
-        else isinstance(value, int) and number
-        if hint is int
-        else number
-    )
-    if not fits:
-        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
-    return float(value) if hint is not int and number else value
-
-
-def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    many = kinds[-1] is Ellipsis
-    if not isinstance(value, (list, tuple)) or not (many or len(value) == len(kinds)):
-        wants = "a list" if many else f"a list of {len(kinds)}"
-        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
-    return tuple(_typed(kinds[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Read a training config from a TOML file.
-
-    Raises
-    ------
-    ValueError
-        For a file that is missing, not TOML, or holds unknown or unusable settings.
-    """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ValueError(f"expected a TOML config file at {path}, got: {problem}") from None
-    return from_dict(TrainConfig, values)

@@ -62,46 +62,67 @@ class ScenePatches:
         # Light from outside reaches into a patch: scenes are drawn wider by the kernel's reach.
         self.margin_px = -(-(self.psfs.size // 2) // SCALE)
 
-    def _scenes(self, rngs: list[np.random.Generator], side: int) -> np.ndarray:
-        scenes = np.zeros((len(rngs), side, side), np.float32)
-        for scene, rng in zip(scenes, rngs, strict=True):
-            if rng.random() >= self.config.empty:
-                scene[:] = structures.training_scene(rng, (side, side), abbe_px=SCALE * self.config.abbe_px)
-        return scenes
+    def _scene(self, rng: np.random.Generator, side: int, frames: int) -> np.ndarray:
+        """Draw one scene ``(t, side, side)``, or darkness."""
+        shape, abbe_px = (side, side), SCALE * self.config.abbe_px
+        if rng.random() < self.config.empty:
+            return np.zeros((frames, *shape), np.float32)
+        if frames == 1:
+            return structures.training_scene(rng, shape, abbe_px=abbe_px)[None]
+        return structures.moving_scene(
+            rng,
+            shape,
+            frames=frames,
+            abbe_px=abbe_px,
+            families=structures.TRAINING_FAMILIES,
+            draw=structures.training_scene,
+        )
+
+    def _scenes(self, rngs: list[np.random.Generator], side: int, frames: int = 1) -> np.ndarray:
+        """Draw the scenes of all generators, ``(n t, side, side)``."""
+        return np.concatenate([self._scene(rng, side, frames) for rng in rngs])
 
     def _expected(self, rngs: list[np.random.Generator]) -> np.ndarray:
-        """Return noise-free camera images ``(n, patch_px, patch_px)`` of new scenes."""
-        m = self.margin_px
-        scenes = self._scenes(rngs, SCALE * (self.config.patch_px + 2 * m))
-        psfs = np.stack([self.psfs.draw(rng) for rng in rngs])
-        return np.asarray(_camera_images(scenes, psfs, SCALE))[:, m:-m, m:-m]
+        """Return noise-free camera images ``(n, t, patch_px, patch_px)`` of new scenes."""
+        m, frames = self.margin_px, self.config.frames
+        scenes = self._scenes(rngs, SCALE * (self.config.patch_px + 2 * m), frames)
+        psfs = np.repeat(np.stack([self.psfs.draw(rng) for rng in rngs]), frames, axis=0)
+        images = np.asarray(_camera_images(scenes, psfs, SCALE))[:, m:-m, m:-m]
+        return images.reshape(len(rngs), frames, *images.shape[1:])
 
-    def _expose(self, rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def _expose(
+        self, rng: np.random.Generator, movie: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Take the frames ``(t, y, x)`` of one scene with one camera in one light: a pair for each."""
         c = self.config
         photons = log_uniform(rng, c.photons)
-        image = image * (log_uniform(rng, c.brightness) / max(float(image.max()), 1e-6))
-        haze = background.haze(rng, image.shape, abbe_px=c.abbe_px)
-        image = image + max(0.0, rng.uniform(-c.background, c.background)) * haze
+        movie = movie * (log_uniform(rng, c.brightness) / max(float(movie.max()), 1e-6))
+        haze = background.haze(rng, movie.shape[1:], abbe_px=c.abbe_px)
+        movie = movie + max(0.0, rng.uniform(-c.background, c.background)) * haze
         level = photons * pedestal(rng, c)
-        expected = photons * np.maximum(image, 0.0)
+        expected = photons * np.maximum(movie, 0.0)
         counts = rng.poisson(expected + level)
         share = float(rng.choice(self.shares)) if self.shares else None
         seen, target, fraction = split(rng, counts, share)
         sigma = rng.uniform(0, c.read_noise)
-        noise = rng.normal(0, sigma, (2, *image.shape))
+        noise = rng.normal(0, sigma, (2, *movie.shape))
         if share is None:
             noise[1] = noise[0]
         seen = seen + noise[0] - level
         if share is not None:  # else input and target are one image
             seen = other_camera(rng, seen, expected, c)
-        return seen / photons, (target + noise[1] - level) / photons, photons * fraction
+        target = target + noise[1] - level
+        return [(s / photons, t / photons, photons * fraction) for s, t in zip(seen, target, strict=True)]
 
     def draw(self, rngs: list[np.random.Generator]) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """Return one (input, target, photons per unit in the target) for each generator."""
+        """Return (input, target, photons per unit in the target) of every frame, one movie per generator."""
         if not rngs:
             return []
-        images = self._expected(rngs)
-        return [self._expose(rng, image) for rng, image in zip(rngs, images, strict=True)]
+        return [
+            pair
+            for rng, movie in zip(rngs, self._expected(rngs), strict=True)
+            for pair in self._expose(rng, movie)
+        ]
 
     def measure(self, rngs: list[np.random.Generator]) -> list[Measured]:
         """Return one well exposed camera image for each generator, shrunk, its photons split in two.
@@ -139,15 +160,14 @@ def make_batches(config: TrainConfig) -> Callable[[int], Batch]:
     scenes = ScenePatches(config.scenes, config.objective)
     images = FolderPatches(config) if config.images.folder is not None else None
 
-    shrunk = config.shrunk_count
+    n, shrunk = config.exposures, config.shrunk_count
 
     def is_real(rng: np.random.Generator) -> bool:
         return images is not None and rng.random() < config.images.share
 
     def batch(step: int) -> Batch:
-        rngs = [np.random.default_rng([config.seed, step, i]) for i in range(config.batch)]
+        rngs = [np.random.default_rng([config.seed, step, i]) for i in range(n + shrunk)]
         real = [is_real(rng) for rng in rngs]
-        n = config.batch - shrunk
         drawn = _in_order(rngs[:n], real[:n], scenes.draw, images.draw if images else None)
         measured = _in_order(rngs[n:], real[n:], scenes.measure, images.measure if images else None)
         pairs = shrunken_pairs(rngs[n:], measured, config.scenes, scenes.psfs)
@@ -168,11 +188,10 @@ def _in_order(
     photographed: Callable[[np.random.Generator], Any] | None,
 ) -> list[Any]:
     """Draw from one source or the other for each generator; the synthetic ones together, for speed."""
+    if photographed is None:
+        return synthetic(rngs)
     made = iter(synthetic([rng for rng, r in zip(rngs, real, strict=True) if not r]))
-    return [
-        photographed(rng) if r and photographed is not None else next(made)
-        for rng, r in zip(rngs, real, strict=True)
-    ]
+    return [photographed(rng) if r else next(made) for rng, r in zip(rngs, real, strict=True)]
 
 
 def prefetch(batch: Callable[[int], Batch], start: int, stop: int, *, ahead: int = 2) -> Iterator[Batch]:

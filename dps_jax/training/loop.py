@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
-from dps_jax.training.config import TrainConfig, to_dict
+from dps_jax.training.config import TrainConfig
+from dps_jax.training.config_files import to_dict
 from dps_jax.weights import load_network
 
 Report = Callable[[dict[str, float]], None]

@@ -90,7 +90,11 @@ def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple
     # The resolution at which the detail is wanted; most of what lies beyond cannot be known from an image, and
     # scored in full it drowns the gradient in noise.
     view = gaussian_psf(sigma_px=VIEW_ABBE * SCALE * config.scenes.abbe_px)
-    margin = config.objective.margin_px
+    margin, frames = config.objective.margin_px, config.scenes.frames
+
+    def as_movies(images: Array) -> Array:
+        """Give the frames of a movie, which follow each other in the batch, an axis of their own."""
+        return images.reshape(-1, frames, *images.shape[1:]) if frames > 1 else images
 
     def importance(photons: Array) -> Array:
         # Relative to 100 photons, so that the weights of the regularizers have a fixed meaning.
@@ -99,11 +103,12 @@ def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple
     def physics(x: Array, batch: dict[str, Array]) -> tuple[Array, Scalars]:
         """Score the prediction of what the camera sees on photons that the network did not."""
         return objective(
-            _inner(x, SCALE * margin),
-            _inner(camera_image(x, psf, factor=SCALE), margin),
-            _inner(batch["target"], margin),
+            as_movies(_inner(x, SCALE * margin)),
+            as_movies(_inner(camera_image(x, psf, factor=SCALE), margin)),
+            as_movies(_inner(batch["target"], margin)),
             weights=config.objective.weights,
-            fidelity_importance=importance(batch["photons"]),
+            fidelity_importance=as_movies(importance(batch["photons"])),
+            hessian_time=config.objective.hessian_time if frames > 1 else None,
         )
 
     def transfer(x: Array, batch: dict[str, Array]) -> tuple[Array, Scalars]:

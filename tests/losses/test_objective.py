@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dps_jax.losses import TERMS, hessian_xy, l1_norm, objective, ssim, total_variation
+from dps_jax.losses import TERMS, hessian_xy, hessian_xyt, l1_norm, objective, ssim, total_variation
 from dps_jax.losses.objective import REGULARIZERS
 
 # Compiled as a whole, which is faster than op by op.
@@ -50,6 +50,22 @@ def test_regularizers_do_not_depend_on_the_image_s_size(images):
         small, large = (_objective(x, *images[1:], weights={name: 1.0})[0] for x in (images[0], tiled))
         # Differences across the seams, one row in 32, are drawn from the same noise: within a few percent.
         assert float(large) == pytest.approx(float(small), rel=0.06)
+
+
+def test_movies_are_asked_for_continuity_in_time(rng):
+    movie = jnp.asarray(rng.uniform(0, 1, (2, 4, 16, 16)), jnp.float32)
+    seen = jnp.asarray(rng.uniform(0, 1, (2, 4, 16, 16)), jnp.float32)
+    weights = {"hessian": 1.0, "sparsity": 0.5, "l2": 2.0}
+    for sigma in (0.0, 3.0):
+        loss, diagnostics = objective(movie, seen, seen[::-1], weights=weights, hessian_time=sigma)
+        in_time = np.mean(hessian_xyt(movie, sigma=sigma)) / (4 * 16 * 16)
+        np.testing.assert_allclose(diagnostics["hessian"], in_time, rtol=1e-5)
+        others = objective(movie, seen, seen[::-1], weights={"sparsity": 0.5, "l2": 2.0})[0]
+        np.testing.assert_allclose(loss, in_time + others, rtol=1e-5)
+    frame_by_frame = objective(movie, seen, seen[::-1], weights={"hessian": 1.0})[0]
+    np.testing.assert_allclose(
+        frame_by_frame, objective(movie, seen, seen, weights={"hessian": 1.0}, hessian_time=0.0)[0], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dps_jax.training.config import FolderConfig, TrainConfig, from_dict, read_config, to_dict
+from dps_jax.training.config import FolderConfig, TrainConfig
+from dps_jax.training.config_files import from_dict, read_config, to_dict
 
 
 def test_round_trip_through_json(make_config):
@@ -106,6 +107,15 @@ REFUSED = [
     ({"scenes": {"read_noise": float("inf")}}, "scenes.read_noise to be a finite number of 0 or more"),
     ({"scenes": {"psf_error": -1}}, "scenes.psf_error to be a finite number of 0 or more"),
     ({"scenes": {"empty": 1.5}}, "scenes.empty between 0 and 1, got 1.5"),
+    ({"scenes": {"frames": 0}}, "scenes.frames"),
+    ({"scenes": {"frames": 3}}, r"the 2 images of a batch .* movies of scenes.frames \(3\) images"),
+    (
+        {"scenes": {"frames": 2}, "images": {"folder": "x"}},
+        "scenes.frames to be 1 where images.folder is given",
+    ),
+    ({"objective": {"hessian_time": -1}}, "objective.hessian_time to be a finite number of 0 or more"),
+    ({"network": {"dtype": "float16"}}, "network.dtype to be one of 'float32', 'bfloat16', got 'float16'"),
+    ({"optimizer": {"name": "sgd"}}, "optimizer.name to be one of 'adam', 'muon', got 'sgd'"),
     ({"images": {"folder": 3}}, "config.images.folder to be a path, got 3"),
     ({"images": {"share": -0.5}}, "images.share between 0 and 1, got -0.5"),
     ({"images": {"gain": 0}}, "images.gain to be a finite number above 0"),

@@ -99,7 +99,7 @@ def test_without_split_input_is_target(rng, make_config):
 def test_noise_of_a_pair(monkeypatch, make_config, shares, fraction, read_noise):
     # On a flat scene the noise is all there is: its size says what `photons` means, its correlation whether the
     # network could learn to repeat it.
-    flat = np.ones((6, 32, 32), np.float32)
+    flat = np.ones((6, 1, 32, 32), np.float32)
     monkeypatch.setattr(ScenePatches, "_expected", lambda *_: flat)
     config = make_config(
         scenes={
@@ -121,6 +121,36 @@ def test_noise_of_a_pair(monkeypatch, make_config, shares, fraction, read_noise)
         # Photon noise of `photons` per unit, plus a read noise of variance up to (4 / 40)^2.
         low, spread = 1 / photons, 1 + 5 * np.sqrt(2.5 / n)
         assert low / spread < target.var() < (low + (read_noise / 40) ** 2) * spread
+
+
+def test_frames_of_a_movie_show_one_scene_in_one_light_with_their_own_photons(make_config):
+    quiet = {
+        "empty": 0.0,
+        "background": 0.0,
+        "pedestal": 0.0,
+        "other_cameras": 0.0,
+        "photons": (500.0, 5000.0),
+    }
+    config = make_config(
+        batch=10,
+        scenes={**quiet, "frames": 4, "brightness": (1.0, 1.0), "read_noise": 0.0},
+        objective={"shrunk_share": 0.2},
+    )
+    assert (config.exposures, config.common_parts) == (2, 2)
+    batch = make_batches(config)(0)
+    assert batch["input"].shape == (8, 32, 32)
+    assert batch["shrunk_input"].shape == (2, 32, 32)
+    movies = batch["target"].reshape(2, 4, -1).astype(float)
+    photons = batch["photons"].reshape(2, 4)
+    assert np.all(photons == photons[:, :1])
+    assert photons[0, 0] != photons[1, 0]
+    within = [np.corrcoef(movie)[0, 1] for movie in movies]
+    assert min(within) > 0.8 > abs(np.corrcoef(movies[:, 0])[0, 1])
+    # Two frames differ by the photon noise of both, mean / photons in each, and by slow motion.
+    for movie, light in zip(movies, photons[:, 0], strict=True):
+        noise = (movie[0] + movie[1]).mean() / light
+        assert np.mean((movie[0] - movie[1]) ** 2) > 0.8 * noise
+    assert same(batch, make_batches(config)(0))
 
 
 def test_empty_patches_hold_background_only(make_config):

@@ -78,6 +78,31 @@ def test_training_brings_images_nearer_to_a_truth_it_never_saw(trained):
     assert over_cubic > 1
 
 
+def test_continuity_in_time_lessens_flicker(make_config, tmp_path):
+    """Two trainings on the same movies, without and with the weight of time in the Hessian (Ye et al. 2024)."""
+    still = {
+        "photons": (50.0, 50.0),
+        "brightness": (1.0, 1.0),
+        "background": 0.0,
+        "read_noise": 0.0,
+        "frames": 4,
+    }
+    flicker = {}
+    for sigma in (0.0, 10.0):
+        config = make_config(
+            batch=4,
+            steps=60,
+            scenes={**still, "empty": 0.0},
+            objective={"hessian": 0.1, "hessian_time": sigma, "split_shares": (0.5,)},
+        )
+        params = train(config, tmp_path / str(sigma), devices=1)
+        network = Network(steps.network_of(config), params, config.scenes.abbe_px, {})
+        made = acquire(3, OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=75.0), photons=50.0)
+        frames = [restore(i, made.system, network, background=0.0).image for i in (made.image, made.repeat)]
+        flicker[sigma] = np.std(frames[0] - frames[1]) / np.mean(frames)
+    assert flicker[10.0] < 0.9 * flicker[0.0]
+
+
 def test_the_run_leaves_config_log_and_checkpoints(trained):
     config, folder, params, told = trained
     log = log_of(folder)
