@@ -11,8 +11,10 @@ from dps_jax.io import UserError
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-def pair_outputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[tuple[Path, Path]], Path | None]:
-    """Pair every input with the file for its result; also return the folder to make, if it is to be one.
+def pair_outputs(
+    inputs: Sequence[Path], output: Path | None, *, suffix: str = "restored"
+) -> tuple[list[tuple[Path, Path]], Path | None]:
+    """Pair every input with the file for its result, in a folder ``NAME_suffix.tif``; also return that folder.
 
     Raises
     ------
@@ -21,11 +23,11 @@ def pair_outputs(inputs: Sequence[Path], output: Path | None) -> tuple[list[tupl
         is needed.
     """
     if not inputs:
-        raise UserError("expected at least one TIFF file to restore, got none; name it before the options.")
+        raise UserError("expected at least one TIFF file, got none; name it before the options.")
     output = required(output, "a .tif file or a folder")
     if output.is_dir() or not output.suffix:
-        _different_names(inputs)
-        return [(path, output / f"{path.stem}_restored.tif") for path in inputs], output
+        _different_names(inputs, suffix)
+        return [(path, output / f"{path.stem}_{suffix}.tif") for path in inputs], output
     if output.suffix.lower() not in TIFF_SUFFIXES:
         raise UserError(
             f"expected the output to be a .tif file or a folder, got {output}; results are TIFF files "
@@ -70,7 +72,7 @@ def made_folder(folder: Path) -> Iterator[Path]:
                 path.rmdir()
 
 
-def _different_names(inputs: Sequence[Path]) -> None:
+def _different_names(inputs: Sequence[Path], suffix: str) -> None:
     # Some disks do not tell capital letters from small ones.
     names = [path.stem.casefold() for path in inputs]
     for first, path in enumerate(inputs):
@@ -78,5 +80,5 @@ def _different_names(inputs: Sequence[Path]) -> None:
             second = inputs[names.index(names[first], first + 1)]
             raise UserError(
                 f"expected inputs of different names, got {path} and {second}, whose results would both be "
-                f"{path.stem}_restored.tif; restore them into different folders."
+                f"{path.stem}_{suffix}.tif; write them into different folders."
             )

@@ -64,8 +64,8 @@ def objective(
         One factor per image, of the leading shape, on every term that looks at the measured image: images with
         more photons deserve more trust. By default 1.
     hessian_time
-        Weight ``sigma`` of the continuity in time in the term "hessian" of movies ``(..., t, y, x)``; by default each image
-        is taken by itself.
+        Weight ``sigma`` of the continuity in time in the term "hessian" of movies ``(..., t, y, x)``; by default
+        each image is taken by itself.
 
     Returns
     -------

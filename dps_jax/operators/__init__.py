@@ -4,9 +4,9 @@ Linear operators have an adjoint of their own or one from :func:`adjoint`; noise
 """
 
 from dps_jax.operators.adjoint import adjoint
-from dps_jax.operators.convolve import convolve, convolve_adjoint
+from dps_jax.operators.convolve import convolution, convolve, convolve_adjoint
 from dps_jax.operators.differences import first_difference, mixed_difference, second_difference
-from dps_jax.operators.forward import camera_image, camera_image_adjoint, expose
+from dps_jax.operators.forward import camera, camera_image, camera_image_adjoint, expose
 from dps_jax.operators.noise import add_poisson_noise, add_read_noise, split_photons
 from dps_jax.operators.sampling import (
     bin_area,
@@ -24,8 +24,10 @@ __all__ = [
     "adjoint",
     "bin_area",
     "bin_area_adjoint",
+    "camera",
     "camera_image",
     "camera_image_adjoint",
+    "convolution",
     "convolve",
     "convolve_adjoint",
     "expose",

@@ -1,12 +1,14 @@
 """Convolution by padded FFT, ``O(N log N)`` whatever the kernel's size.
 
-Images are ``(..., y, x)``, kernels ``(ky, kx)`` of odd size with their origin at the middle pixel; the output
-has the shape of the image. Boundary modes are named as in SciPy: what lies outside is 0 (``"constant"``),
-the mirror image with the edge pixel repeated (``"reflect"``), the edge pixel (``"nearest"``), or the other
-side (``"wrap"``).
+Images are ``(..., y, x)``, kernels ``(ky, kx)`` of odd size with their origin at the middle pixel; or, for volumes,
+``(..., z, y, x)`` and ``(kz, ky, kx)``. The output has the shape of the image. Boundary modes are named as in
+SciPy: what lies outside is 0 (``"constant"``), the mirror image with the edge pixel repeated (``"reflect"``), the
+edge pixel (``"nearest"``), or the other side (``"wrap"``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,14 +22,11 @@ BOUNDARIES = {"constant": "constant", "reflect": "symmetric", "nearest": "edge",
 
 
 def check_kernel(kernel: Array) -> None:
-    """Refuse a kernel that is not two-dimensional with odd sides."""
-    if jnp.ndim(kernel) != 2 or any(n % 2 == 0 for n in jnp.shape(kernel)):
-        raise ValueError(f"expected a kernel (y, x) with odd sides, got shape {jnp.shape(kernel)}")
-
-
-def _pad(image: Array, reach: tuple[int, int], boundary: str) -> Array:
-    lead = [(0, 0)] * (image.ndim - 2)
-    return jnp.pad(image, [*lead, (reach[0], reach[0]), (reach[1], reach[1])], mode=BOUNDARIES[boundary])
+    """Refuse a kernel that is not two- or three-dimensional with odd sides."""
+    if jnp.ndim(kernel) not in (2, 3) or any(n % 2 == 0 for n in jnp.shape(kernel)):
+        raise ValueError(
+            f"expected a kernel (y, x) or (z, y, x) with odd sides, got shape {jnp.shape(kernel)}"
+        )
 
 
 def _as_float(image: Array) -> Array:
@@ -36,17 +35,74 @@ def _as_float(image: Array) -> Array:
     return image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
 
 
+def convolution(
+    kernel: Array, shape: Sequence[int], *, boundary: str = "constant"
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Return a convolution with ``kernel`` and its adjoint, with the kernel's transform computed once.
+
+    Parameters
+    ----------
+    kernel
+        Real array ``(ky, kx)`` or ``(kz, ky, kx)``, odd sides, origin in the middle.
+    shape
+        Last two or three sides, as many as the kernel has, of the images it will be applied to.
+    boundary
+        ``"constant"`` (zeros), ``"reflect"``, ``"nearest"`` or ``"wrap"`` (periodic), as in SciPy.
+
+    Returns
+    -------
+    Two maps of real images ``(..., *shape)`` to the same shape; float32 where an image holds integers.
+
+    Raises
+    ------
+    ValueError
+        For a kernel with an even side, a shape of another number of axes, or an unknown boundary.
+    """
+    _checks.one_of("boundary", boundary, tuple(BOUNDARIES))
+    check_kernel(kernel)
+    kernel, shape = _as_float(kernel), tuple(shape)
+    if len(shape) != kernel.ndim:
+        raise ValueError(f"expected a shape of {kernel.ndim} sides, as the kernel has, got {shape}")
+    axes = tuple(range(-kernel.ndim, 0))
+    reach = tuple(k // 2 for k in kernel.shape)
+    # Outside pixels are laid down in full only where they are not zero; the FFT's own zeros serve otherwise.
+    margins = (0,) * kernel.ndim if boundary == "constant" else reach
+    padded = [n + 2 * m for n, m in zip(shape, margins, strict=True)]
+    sides = [scipy.fft.next_fast_len(n + r, real=True) for n, r in zip(padded, reach, strict=True)]
+    sides = [max(s, k) for s, k in zip(sides, kernel.shape, strict=True)]
+    # The kernel's middle goes to index 0 so that no shift of the result is needed.
+    grid = jnp.zeros(sides, kernel.dtype).at[tuple(slice(0, k) for k in kernel.shape)].set(kernel)
+    spectrum = jnp.fft.rfftn(jnp.roll(grid, [-r for r in reach], axis=axes))
+    inner = (..., *(slice(m, m + n) for m, n in zip(margins, shape, strict=True)))
+
+    def apply(image: Array) -> Array:
+        image = _as_float(image)
+        lead = [(0, 0)] * (image.ndim - len(shape))
+        wide = image
+        if boundary != "constant":
+            wide = jnp.pad(image, [*lead, *((m, m) for m in margins)], mode=BOUNDARIES[boundary])
+        transform = jnp.fft.rfftn(wide, s=sides, axes=axes)
+        full = jnp.fft.irfftn(
+            transform * spectrum.reshape((1,) * len(lead) + spectrum.shape), s=sides, axes=axes
+        )
+        return full[inner].astype(image.dtype)
+
+    def transposed(image: Array) -> Array:
+        image = _as_float(image)
+        return adjoint(apply, image.shape, dtype=image.dtype)(image)
+
+    return apply, transposed
+
+
 def convolve(image: Array, kernel: Array, *, boundary: str = "constant") -> Array:
-    """Convolve the last two axes of ``image`` with ``kernel``.
+    """Convolve the last axes of ``image``, as many as ``kernel`` has, with ``kernel``.
 
     Parameters
     ----------
     image
-        Real array ``(..., y, x)``.
-    kernel
-        Real array ``(ky, kx)``, odd sides, origin in the middle.
-    boundary
-        ``"constant"`` (zeros), ``"reflect"``, ``"nearest"`` or ``"wrap"`` (periodic), as in SciPy.
+        Real array ``(..., y, x)`` or ``(..., z, y, x)``.
+    kernel, boundary
+        As :func:`convolution`, which is the faster choice where one kernel serves many times.
 
     Returns
     -------
@@ -55,32 +111,19 @@ def convolve(image: Array, kernel: Array, *, boundary: str = "constant") -> Arra
     Raises
     ------
     ValueError
-        For a kernel with an even side, an image without y and x, or an unknown boundary.
+        For a kernel with an even side, an image with fewer axes than the kernel, or an unknown boundary.
     """
-    _checks.at_least_2d("image", image)
-    _checks.one_of("boundary", boundary, tuple(BOUNDARIES))
     check_kernel(kernel)
-    image, kernel = _as_float(image), _as_float(kernel)
-    reach = (kernel.shape[0] // 2, kernel.shape[1] // 2)
-    shape = image.shape[-2:]
-    # Outside pixels are laid down in full only where they are not zero; the FFT's own zeros serve otherwise.
-    margin = (0, 0) if boundary == "constant" else reach
-    padded = image if boundary == "constant" else _pad(image, reach, boundary)
-    sides = [scipy.fft.next_fast_len(n + r, real=True) for n, r in zip(padded.shape[-2:], reach, strict=True)]
-    sides = [max(s, k) for s, k in zip(sides, kernel.shape, strict=True)]
-    # The kernel's middle goes to index 0 so that no shift of the result is needed.
-    grid = jnp.zeros(sides, kernel.dtype).at[: kernel.shape[0], : kernel.shape[1]].set(kernel)
-    spectrum = jnp.fft.rfft2(jnp.roll(grid, (-reach[0], -reach[1]), axis=(0, 1)))
-    spectrum = spectrum.reshape((1,) * (image.ndim - 2) + spectrum.shape)
-    full = jnp.fft.irfft2(jnp.fft.rfft2(padded, s=sides) * spectrum, s=sides)
-    return full[..., margin[0] : margin[0] + shape[0], margin[1] : margin[1] + shape[1]].astype(image.dtype)
+    _checks.at_least_2d("image", image)
+    if jnp.ndim(image) < jnp.ndim(kernel):
+        raise ValueError(f"expected an image (..., z, y, x) for a kernel (z, y, x), got shape {image.shape}")
+    return convolution(kernel, image.shape[-jnp.ndim(kernel) :], boundary=boundary)[0](image)
 
 
 def convolve_adjoint(image: Array, kernel: Array, *, boundary: str = "constant") -> Array:
     """Apply the adjoint of :func:`convolve` with respect to its image; for ``"constant"`` a correlation."""
-    if boundary == "constant":
-        return convolve(image, jnp.flip(kernel, (0, 1)))
-    return adjoint(lambda x: convolve(x, kernel, boundary=boundary), image.shape, dtype=image.dtype)(image)
+    check_kernel(kernel)
+    return convolution(kernel, image.shape[-jnp.ndim(kernel) :], boundary=boundary)[1](image)
 
 
 def gaussian_taps(sigma_px: float, reach: int) -> np.ndarray:

@@ -5,9 +5,11 @@ The object ``x`` is ``(..., s ny, s nx)`` in photons per fine pixel; the camera 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import jax
 
-from dps_jax.operators.convolve import convolve, convolve_adjoint
+from dps_jax.operators.convolve import convolution, convolve, convolve_adjoint
 from dps_jax.operators.noise import add_poisson_noise, add_read_noise
 from dps_jax.operators.sampling import bin_area, bin_area_adjoint
 from dps_jax.typing import Array, Key
@@ -38,6 +40,32 @@ def camera_image(image: Array, psf: Array, *, factor: int = 2, boundary: str = "
 def camera_image_adjoint(image: Array, psf: Array, *, factor: int = 2, boundary: str = "constant") -> Array:
     """Apply the adjoint of :func:`camera_image`: ``(..., ny, nx)`` to ``(..., factor ny, factor nx)``."""
     return convolve_adjoint(bin_area_adjoint(image, factor), psf, boundary=boundary)
+
+
+def camera(
+    psf: Array, shape: Sequence[int], *, factor: int = 2, boundary: str = "constant"
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Return :func:`camera_image` and its adjoint, with the transform of ``psf`` computed once.
+
+    Parameters
+    ----------
+    psf
+        Kernel ``(ky, kx)``, or ``(kz, ky, kx)`` for volumes, whose planes are blurred together and binned one by one.
+    shape
+        Last two or three sides, as many as the kernel has, of the object on the fine grid.
+    factor, boundary
+        As :func:`camera_image`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dps_jax.operators.convolution` does.
+    """
+    blur, blur_adjoint = convolution(psf, shape, boundary=boundary)
+    return (
+        lambda image: bin_area(blur(image), factor),
+        lambda image: blur_adjoint(bin_area_adjoint(image, factor)),
+    )
 
 
 def expose(

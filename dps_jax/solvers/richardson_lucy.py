@@ -1,7 +1,8 @@
 """Richardson-Lucy deconvolution (Richardson 1972, Lucy 1974) on a grid finer than the camera's.
 
-Images are ``(..., y, x)`` in photons (any unit proportional to them), estimates ``(..., s y, s x)``. Each step
-raises the Poisson likelihood of ``bin_s(x (*) psf)`` given the image, and conserves photons.
+Images are ``(..., y, x)`` in photons (any unit proportional to them), estimates ``(..., s y, s x)``; with a kernel of
+three axes, volumes ``(..., z, y, x)`` and ``(..., z, s y, s x)``. Each plain step raises the Poisson likelihood of
+``bin_s(x (*) psf) + background`` given the image; without a background it conserves photons.
 """
 
 from __future__ import annotations
@@ -13,17 +14,55 @@ import jax
 import jax.numpy as jnp
 
 from dps_jax import _checks
-from dps_jax.operators.forward import camera_image, camera_image_adjoint
+from dps_jax.operators.forward import camera
 from dps_jax.operators.sampling import bin_area_adjoint
+from dps_jax.solvers.variation import variation_divergence
 from dps_jax.typing import Array
 
 _TINY = 1e-12
 
+Step = Callable[[Array], Array]
 
-def _start(image: Array, factor: int) -> Array:
+
+def _fine_shape(image: Array, psf: Array, factor: int) -> tuple[int, ...]:
+    *planes, y, x = image.shape[-jnp.ndim(psf) :]
+    return (*planes, factor * y, factor * x)
+
+
+def _start(image: Array, factor: int, axes: tuple[int, ...]) -> Array:
     # A flat start of the image's own brightness: no structure is put in that the data did not ask for.
-    mean = jnp.maximum(jnp.mean(image, axis=(-2, -1), keepdims=True), _TINY)
+    mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True), _TINY)
     return bin_area_adjoint(jnp.broadcast_to(mean, image.shape), factor) / factor**2
+
+
+def make_richardson_lucy_step(
+    image: Array,
+    psf: Array,
+    *,
+    factor: int = 2,
+    boundary: str = "reflect",
+    background: float | Array = 0.0,
+    tv_weight: float = 0.0,
+) -> Step:
+    """Return the update ``x -> x / (1 - w div(grad x / |grad x|)) * A^T(y / (A x + b)) / A^T 1`` of an image.
+
+    Transforms that every step shares are computed here, once; see :func:`richardson_lucy` for the parameters.
+    """
+    _checks.non_negative("tv_weight", tv_weight)
+    image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
+    forward, backward = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
+    ones = jnp.ones(image.shape[-jnp.ndim(psf) :], image.dtype)
+    weight = jnp.maximum(backward(ones), _TINY)
+
+    def step(x: Array) -> Array:
+        ratio = image / jnp.maximum(forward(x) + background, _TINY)
+        x = x * backward(ratio) / weight
+        if tv_weight > 0:
+            # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
+            x = x / jnp.maximum(1.0 - tv_weight * variation_divergence(x, axes=jnp.ndim(psf)), 0.1)
+        return jnp.maximum(x, 0.0)
+
+    return step
 
 
 def richardson_lucy_step(
@@ -42,30 +81,41 @@ def richardson_lucy_step(
     factor, boundary
         As :func:`dps_jax.operators.camera_image`.
     """
-    predicted = camera_image(estimate, psf, factor=factor, boundary=boundary)
-    ratio = jnp.maximum(image, 0.0) / jnp.maximum(predicted, _TINY)
-    back = camera_image_adjoint(ratio, psf, factor=factor, boundary=boundary)
-    weight = camera_image_adjoint(jnp.ones(image.shape, image.dtype), psf, factor=factor, boundary=boundary)
-    return jnp.maximum(estimate * back / jnp.maximum(weight, _TINY), 0.0)
+    return make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary)(estimate)
 
 
 def richardson_lucy(
-    image: Array, psf: Array, *, iterations: int | Array = 20, factor: int = 2, boundary: str = "reflect"
+    image: Array,
+    psf: Array,
+    *,
+    iterations: int | Array = 20,
+    factor: int = 2,
+    boundary: str = "reflect",
+    background: float | Array = 0.0,
+    tv_weight: float = 0.0,
+    accelerated: bool = False,
 ) -> Array:
     """Run ``iterations`` steps from a flat start.
 
     Parameters
     ----------
     image
-        ``(..., y, x)``, background removed; negative values count as 0.
+        ``(..., y, x)``, or a volume ``(..., z, y, x)`` for a kernel of three axes; negative values count as 0.
     psf
-        Kernel ``(ky, kx)`` on the grid of the result, odd sides.
+        Kernel ``(ky, kx)`` or ``(kz, ky, kx)`` on the grid of the result, odd sides.
     iterations
         Number of steps: more sharpen more and amplify noise more.
     factor
-        Result pixels per image pixel along each axis.
+        Result pixels per image pixel along y and x.
     boundary
         What lies outside the result; ``"reflect"`` keeps bright borders from ringing.
+    background
+        Light per image pixel that the image holds besides the object's; 0 where it was removed.
+    tv_weight
+        Weight of the total variation (Dey et al. 2006), 0.002 to 0.05: less noise, flatter areas.
+    accelerated
+        Extrapolate along the last change, as far as two successive steps agree in direction (Biggs and Andrews
+        1997): some three times fewer steps.
 
     Returns
     -------
@@ -74,15 +124,114 @@ def richardson_lucy(
     Raises
     ------
     ValueError
-        If ``iterations`` is below 1, or the kernel has an even side.
+        If ``iterations`` is below 1, ``tv_weight`` negative, or the kernel has an even side.
     """
     if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
         _checks.positive_integer("iterations", iterations)
+    step = make_richardson_lucy_step(
+        image, psf, factor=factor, boundary=boundary, background=background, tv_weight=tv_weight
+    )
+    axes = tuple(range(-jnp.ndim(psf), 0))
+    start = _start(image, factor, axes)
+    if not accelerated:
+        return jax.lax.fori_loop(0, iterations, lambda _, x: step(x), start)
+    return _accelerated(step, start, iterations, axes)
 
-    def body(_: int, x: Array) -> Array:
-        return richardson_lucy_step(x, image, psf, factor=factor, boundary=boundary)
 
-    return jax.lax.fori_loop(0, iterations, body, _start(image, factor))
+def _accelerated(step: Step, start: Array, iterations: int | Array, axes: tuple[int, ...]) -> Array:
+    """Extrapolate before every step by the share of the last step that the one before would have foretold."""
+
+    def body(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, before, gradient, gradient_before = carry
+        agreement = jnp.sum(gradient * gradient_before, axis=axes, keepdims=True)
+        size = jnp.sum(gradient_before**2, axis=axes, keepdims=True)
+        share = jnp.clip(agreement / jnp.maximum(size, _TINY), 0.0, 1.0)
+        ahead = jnp.maximum(x + share * (x - before), 0.0)
+        new = step(ahead)
+        return new, x, new - ahead, gradient
+
+    none = jnp.zeros_like(start)
+    return jax.lax.fori_loop(0, iterations, body, (start, start, none, none))[0]
+
+
+def poisson_deviance(image: Array, predicted: Array, *, axes: int = 2) -> Array:
+    """Return the mean Poisson deviance ``2 (y log(y / f) + f - y)`` per pixel over the last ``axes`` axes.
+
+    It is about 1 where ``predicted`` is the expectation of the counts ``image``.
+    """
+    image, predicted = jnp.maximum(image, 0.0), jnp.maximum(predicted, _TINY)
+    log = jnp.where(image > 0, image * jnp.log(jnp.maximum(image, _TINY) / predicted), 0.0)
+    return 2 * jnp.mean(log + predicted - image, axis=tuple(range(-axes, 0)))
+
+
+def richardson_lucy_until_explained(
+    image: Array,
+    psf: Array,
+    *,
+    iterations: int = 500,
+    factor: int = 2,
+    boundary: str = "reflect",
+    background: float | Array = 0.0,
+    accelerated: bool = False,
+    discrepancy: float = 1.0,
+) -> tuple[Array, Array]:
+    """Stop at the first step that explains the photons as well as the truth would: no truth is needed.
+
+    The mean deviance of the counts falls with every step; where it reaches 1 what remains is photon noise, and to
+    go on is to fit it (Bertero et al. 2010).
+
+    Parameters
+    ----------
+    image
+        Counts in photons ``(y, x)`` or ``(z, y, x)``, background not removed: only then is their noise known.
+    iterations
+        Most steps to take.
+    background
+        Photons per pixel besides the object's.
+    discrepancy
+        Deviance to stop at.
+    psf, factor, boundary, accelerated
+        As :func:`richardson_lucy`.
+
+    Returns
+    -------
+    ``(estimate, steps taken)``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`richardson_lucy`; for a batch of images.
+    """
+    _checks.positive_integer("iterations", iterations)
+    _checks.positive("discrepancy", discrepancy)
+    if jnp.ndim(image) != jnp.ndim(psf):
+        raise ValueError(
+            f"expected one image of {jnp.ndim(psf)} axes, as the kernel, got shape {image.shape}"
+        )
+    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary, background=background)
+    forward, _ = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
+    axes = tuple(range(-jnp.ndim(psf), 0))
+    start = _start(jnp.maximum(image - background, 0.0), factor, axes)
+
+    def unexplained(carry: Any) -> Array:
+        count, x, *_ = carry
+        deviance = poisson_deviance(image, forward(x) + background, axes=jnp.ndim(psf))
+        return (count < iterations) & (deviance > discrepancy)
+
+    def body(carry: Any) -> Any:
+        count, x, before, gradient, gradient_before = carry
+        share = 0.0
+        if accelerated:
+            size = jnp.maximum(jnp.sum(gradient_before**2), _TINY)
+            share = jnp.clip(jnp.sum(gradient * gradient_before) / size, 0.0, 1.0)
+        ahead = jnp.maximum(x + share * (x - before), 0.0)
+        new = step(ahead)
+        return count + 1, new, x, new - ahead, gradient
+
+    none = jnp.zeros_like(start)
+    first = (jnp.zeros((), jnp.int32), start, start, none, none)
+    count, x, *_ = jax.lax.while_loop(unexplained, body, first)
+    return x, count
 
 
 def richardson_lucy_oracle(
@@ -113,7 +262,8 @@ def richardson_lucy_oracle(
     """
     _checks.positive_integer("iterations", iterations)
     _checks.positive_integer("patience", patience)
-    start = _start(image, factor)
+    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary)
+    start = _start(image, factor, (-2, -1))
     first = (
         jnp.zeros((), jnp.int32),
         start,
@@ -128,7 +278,7 @@ def richardson_lucy_oracle(
 
     def body(carry: Any) -> Any:
         i, x, best, at, top = carry
-        x = richardson_lucy_step(x, image, psf, factor=factor, boundary=boundary)
+        x = step(x)
         value = score(x)
         better = value > top
         best = jnp.where(better[..., None, None], x, best)

@@ -21,7 +21,12 @@ print("\\n".join(sys.modules), file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "--version", "restore --help", "train --help", "simulate --help", "demo --help"]
+    "words",
+    [
+        "--help",
+        "--version",
+        *(f"{c} --help" for c in ("restore", "train", "simulate", "solve", "evaluate", "demo")),
+    ],
 )
 def test_help_is_light(run_program, words):
     ran = run_program(*words.split(), code=("-c", IMPORTED))

@@ -86,7 +86,7 @@ FLAGS = {  # options beside a good image and good optics, and what is said
     ),
 }
 OUTPUTS = {  # words beside good optics, and what is said
-    "no input": ("-o out.tif", "at least one TIFF file to restore, got none"),
+    "no input": ("-o out.tif", "at least one TIFF file, got none"),
     "no output": ("cell.tif", "expected an output, got none; give .* with -o"),
     "output forgotten": ("cell.tif -o", "expected a value after -o"),
     "missing input": ("absent.tif -o out.tif", "absent.tif was not found"),

@@ -1,0 +1,163 @@
+"""``dps-jax solve METHOD``: the field's classical methods, with the file handling of ``restore``."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from dps_jax import _checks
+from dps_jax.cli import parsing, say
+from dps_jax.cli.outputs import made_folder, pair_outputs
+from dps_jax.cli.progress import LateProgress
+from dps_jax.io import UserError, check_output
+
+if TYPE_CHECKING:  # these start JAX
+    from dps_jax.pipelines.solve_file import SolveOptions
+
+METHODS = (
+    "richardson-lucy",
+    "richardson-lucy-tv",
+    "wiener",
+    "tikhonov",
+    "sparse-hessian",
+    "mssr",
+    "rolling-ball",
+)
+_POSITIVE = ("na", "pixel_size_nm", "modulation", "refractive_index", "noise_to_signal", "weight", "fidelity")
+
+Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Deconvolve, sharpen or take the background off by a classical method.
+
+    METHOD is one of richardson-lucy, richardson-lucy-tv, wiener, tikhonov, sparse-hessian, mssr, rolling-ball. All work
+    plane by plane on 2D images and stacks.
+    """
+
+    words: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="METHOD FILE ...", help_behavior_hint="")
+    ] = ()
+    """The method, and TIFF files."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
+    """Result: a .tif file, or a folder, where it is written as NAME_METHOD.tif."""
+    na: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(required)")] = None
+    """Numerical aperture of the objective."""
+    wavelength_nm: Annotated[
+        tuple[float, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(help_behavior_hint="(required, repeatable)"),
+    ] = ()
+    """Emission wavelength in nm, once for all channels; or repeated, once for each channel."""
+    pixel_size_nm: Unset = None
+    """Pixel size in nm; by default read from the file."""
+    modulation: float = 1.0
+    """Resolution of the input over widefield: 1 for widefield or confocal, about 2 for linear SIM."""
+    refractive_index: float = 1.515
+    """Of the immersion medium."""
+    factor: int = 2
+    """Result pixels per input pixel along each axis (rolling-ball: always 1)."""
+    psf: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Measured PSF, a TIFF with the result's pixels and its peak in the middle; by default the optics' srPSF."""
+    background: Unset = None
+    """The constant background level in the image's unit; by default measured."""
+    iterations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Of richardson-lucy (by default 20), -tv (50), or the last stage of sparse-hessian (10)."""
+    accelerated: bool = False
+    """Richardson-Lucy with extrapolation (Biggs and Andrews 1997)."""
+    tv_weight: float = 0.005
+    """Weight of the total variation in richardson-lucy-tv."""
+    noise_to_signal: float = 0.01
+    """Of wiener: power of the noise over that of the object."""
+    weight: float = 0.01
+    """Of tikhonov."""
+    fidelity: float = 150.0
+    """Of sparse-hessian, for a maximum of 1."""
+    sparsity: float = 10.0
+    """Of sparse-hessian, for a maximum of 1."""
+    order: int = 1
+    """Of mssr, 0 or more."""
+    radius_nm: float = 3000.0
+    """Of the rolling ball."""
+
+
+def parse(words: list[str]) -> Arguments:
+    """Read the command's arguments."""
+    return parsing.parse(Arguments, words, command="solve")
+
+
+def run(arguments: Arguments) -> int:
+    """Solve every input; return 0, 2 if none could be solved, or 3 if some could not."""
+    method, inputs = _method(arguments)
+    targets, folder = pair_outputs(inputs, arguments.output, suffix=method.replace("-", "_"))
+    _check_numbers(arguments)
+    with made_folder(folder) if folder else contextlib.nullcontext():
+        for _, target in targets:
+            check_output(target, inputs=inputs)
+        options = _options(arguments, method)
+        if len(targets) == 1:
+            _solve(options, *targets[0])
+            return 0
+        failed = 0
+        for source, target in targets:
+            try:
+                _solve(options, source, target)
+            except (UserError, ValueError) as problem:
+                failed += 1
+                say(f"error: {problem}" if str(source) in str(problem) else f"error: {source}: {problem}")
+        if failed:
+            say(f"error: {failed} of {len(targets)} files could not be solved; the reasons are above.")
+        return 0 if not failed else 2 if failed == len(targets) else 3
+
+
+def _method(arguments: Arguments) -> tuple[str, list[Path]]:
+    if not arguments.words:
+        raise UserError(f"expected a method and a TIFF file, got nothing; methods are {', '.join(METHODS)}.")
+    method, *files = arguments.words
+    if method not in METHODS:
+        raise UserError(f"expected a method among {', '.join(METHODS)}, got {method!r}; name it first.")
+    return method, [Path(file) for file in files]
+
+
+def _check_numbers(arguments: Arguments) -> None:
+    for name in _POSITIVE:
+        value = getattr(arguments, name)
+        if value is not None:
+            _checks.positive(parsing.flag(name), value)
+    for value in arguments.wavelength_nm:
+        _checks.positive("--wavelength-nm", value)
+    for name in ("tv_weight", "sparsity"):
+        _checks.non_negative(parsing.flag(name), getattr(arguments, name))
+    _checks.positive("--radius-nm", arguments.radius_nm)
+    _checks.positive_integer("--factor", arguments.factor)
+    if arguments.iterations is not None:
+        _checks.positive_integer("--iterations", arguments.iterations)
+    if arguments.order < 0:
+        raise UserError(f"expected --order to be 0 or more, got {arguments.order}.")
+
+
+def _options(arguments: Arguments, method: str) -> SolveOptions:
+    from dataclasses import fields
+
+    from dps_jax.pipelines.solve import Settings
+    from dps_jax.pipelines.solve_file import SolveOptions
+
+    own = {f.name: getattr(arguments, f.name) for f in fields(Settings)}
+    shared = {
+        f.name: getattr(arguments, f.name)
+        for f in fields(SolveOptions)
+        if f.name not in ("method", "settings")
+    }
+    return SolveOptions(**{**shared, "method": method, "settings": Settings(**own)})
+
+
+def _solve(options: SolveOptions, source: Path, target: Path) -> None:
+    from dps_jax.pipelines.solve_file import solve_file
+
+    with LateProgress(f"solving {source.name}") as progress:
+        solve_file(source, target, options, log=say, progress=progress)

@@ -1,0 +1,259 @@
+"""The classical methods on images as they come: background taken off, PSF made or checked, one method, light counted.
+
+Arrays are ``(y, x)`` or ``(frame, y, x)``; each frame is solved by itself. Nothing here was trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dps_jax import _checks, solvers
+from dps_jax.operators.sampling import resample
+from dps_jax.optics.psf import srpsf
+from dps_jax.optics.system import OpticalSystem
+from dps_jax.pipelines import photometry
+from dps_jax.typing import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Numbers of all methods; each reads its own, and None stands for the method's default."""
+
+    iterations: int | None = None
+    accelerated: bool = False
+    tv_weight: float = 0.005
+    noise_to_signal: float = 0.01
+    weight: float = 0.01
+    fidelity: float = 150.0
+    sparsity: float = 10.0
+    order: int = 1
+    radius_nm: float = 3000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A result, its pixel size, what was done, and notes."""
+
+    image: np.ndarray
+    pixel_size_nm: float
+    background: float
+    light_out_over_in: float
+    conserves_light: bool
+    notes: tuple[str, ...]
+
+
+# Methods that work on the result's own grid get the image interpolated to it.
+def _richardson_lucy(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.richardson_lucy(
+        image, psf, iterations=s.iterations or 20, factor=factor, accelerated=s.accelerated
+    )
+
+
+def _richardson_lucy_tv(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.richardson_lucy(
+        image,
+        psf,
+        iterations=s.iterations or 50,
+        factor=factor,
+        accelerated=s.accelerated,
+        tv_weight=s.tv_weight,
+    )
+
+
+def _finer(image: Array, factor: int) -> Array:
+    return resample(image, float(factor), kernel="cubic") if factor > 1 else image
+
+
+def _wiener(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.wiener(_finer(image, factor), psf, noise_to_signal=s.noise_to_signal)
+
+
+def _tikhonov(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.tikhonov(_finer(image, factor), psf, weight=s.weight)
+
+
+def _sparse_hessian(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.sparse_hessian(
+        _finer(image, factor),
+        psf,
+        fidelity=s.fidelity,
+        sparsity=s.sparsity,
+        deconvolution_iterations=s.iterations or 10,
+    )
+
+
+def _mssr(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
+    return solvers.mssr(image, fwhm_px=fwhm_px, order=s.order, magnification=factor)
+
+
+METHODS: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
+    "richardson-lucy": _richardson_lucy,
+    "richardson-lucy-tv": _richardson_lucy_tv,
+    "wiener": _wiener,
+    "tikhonov": _tikhonov,
+    "sparse-hessian": _sparse_hessian,
+    "mssr": _mssr,
+    "rolling-ball": lambda image, psf, s, factor, fwhm_px: image,
+}
+_NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount of light"
+# FWHM of the Airy pattern in Abbe periods: 0.5145 wavelength / NA over wavelength / (2 NA).
+_FWHM_ABBE = 1.029
+
+
+@partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
+def _run(image: Array, psf: Array, method: str, settings: Settings, factor: int, fwhm_px: float) -> Array:
+    return METHODS[method](image, psf, settings, factor, fwhm_px)
+
+
+def solve(
+    image: np.ndarray,
+    system: OpticalSystem,
+    *,
+    method: str,
+    settings: Settings | None = None,
+    factor: int = 2,
+    psf: np.ndarray | None = None,
+    background: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Solved:
+    """Run a classical method.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)`` or ``(frame, y, x)``, camera units.
+    system
+        Optics and pixel size of the image.
+    method
+        One of :data:`METHODS`.
+    settings
+        Numbers of the method.
+    factor
+        Result pixels per image pixel along each axis; 1 for the rolling ball.
+    psf
+        Measured kernel on the *result's* grid, see :func:`usable_psf`; by default the srPSF of ``system``.
+    background
+        Constant level in camera units; by default measured.
+    progress
+        Called with (frames done, frames in all).
+
+    Returns
+    -------
+    A :class:`Solved`; the sum of its image is that of the input above its background for every method that conserves
+    light (all but ``mssr`` and ``rolling-ball``).
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, numbers out of range, an unusable kernel, or images that are not finite.
+    """
+    _checks.one_of("method", method, tuple(METHODS))
+    _checks.positive_integer("factor", factor)
+    settings = settings or Settings()
+    image = np.asarray(image)
+    if image.ndim not in (2, 3):
+        raise ValueError(f"expected an image (y, x) or a stack (frame, y, x), got shape {image.shape}")
+    if not np.all(np.isfinite(image)):
+        raise ValueError("expected an image without NaN or infinity, got one that holds some")
+    stack = image if image.ndim == 3 else image[None]
+    abbe_px = float(system.abbe_px)
+    if background is None:
+        background = photometry.background_level(stack, abbe_px=abbe_px)
+    if method == "rolling-ball":
+        return _rolled(image, stack, system, settings)
+    fine = dataclasses.replace(system, pixel_size_nm=float(system.pixel_size_nm) / factor)
+    kernel, notes = (np.asarray(srpsf(fine)), ()) if psf is None else usable_psf(psf)
+    above = stack.astype(np.float32) - np.float32(background)
+    results, light_in, light_out = [], 0.0, 0.0
+    for done, frame in enumerate(above, start=1):
+        light = float(frame.sum(dtype=np.float64))
+        found = np.asarray(
+            _run(jnp.asarray(frame), jnp.asarray(kernel), method, settings, factor, _FWHM_ABBE * abbe_px)
+        )
+        total = float(found.sum(dtype=np.float64))
+        if method != "mssr" and light > 0 and total > 0:
+            # Negative noise that a method cut off, and light at the border, are a percent or so.
+            found = found * np.float32(light / total)
+        results.append(found)
+        light_in, light_out = light_in + light, light_out + float(found.sum(dtype=np.float64))
+        if progress is not None:
+            progress(done, len(above))
+    out = np.stack(results)
+    return Solved(
+        out if image.ndim == 3 else out[0],
+        float(fine.pixel_size_nm),
+        float(background),
+        light_out / light_in if light_in > 0 else 1.0,
+        method != "mssr",
+        (*notes, _NO_OBJECT) if method == "mssr" else notes,
+    )
+
+
+def _rolled(image: np.ndarray, stack: np.ndarray, system: OpticalSystem, settings: Settings) -> Solved:
+    pixel_nm = float(system.pixel_size_nm)
+    pairs = [
+        solvers.subtract_background(f, radius_nm=settings.radius_nm, pixel_size_nm=pixel_nm)
+        for f in stack.astype(np.float32)
+    ]
+    out = np.stack([np.asarray(above, np.float32) for above, _ in pairs])
+    level = float(np.mean([np.mean(ground) for _, ground in pairs]))
+    share = float(out.sum(dtype=np.float64) / max(float(stack.sum(dtype=np.float64)), 1e-30))
+    return Solved(out if image.ndim == 3 else out[0], pixel_nm, level, share, False, ())
+
+
+def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return a measured kernel ``(y, x)`` with odd sides and unit sum, and a note for each correction.
+
+    Even sides lose their last row or column on the side farther from the brightest pixel; values below 0, as a
+    background that was taken off leaves, become 0.
+
+    Raises
+    ------
+    ValueError
+        For a kernel that is not an image, holds NaN or infinity, has no light, or whose brightest pixel is so far
+        from the middle that a result would be shifted by more than two pixels.
+    """
+    kernel = np.asarray(psf, np.float64)
+    if kernel.ndim != 2 or min(kernel.shape) < 3:
+        raise ValueError(f"expected the PSF as an image of at least 3 px a side, got shape {kernel.shape}")
+    if not np.all(np.isfinite(kernel)):
+        raise ValueError("expected a PSF without NaN or infinity, got one that holds some")
+    notes = []
+    peak = np.unravel_index(int(np.argmax(kernel)), kernel.shape)
+    cuts = []
+    for at, side in zip(peak, kernel.shape, strict=True):
+        even = side % 2 == 0
+        cuts.append(slice(1, None) if even and at >= side // 2 else slice(0, side - even))
+    if any(side % 2 == 0 for side in kernel.shape):
+        kernel = kernel[tuple(cuts)]
+        notes.append(f"the PSF had an even side and was cut to {kernel.shape[0]}x{kernel.shape[1]} px")
+    if kernel.min() < 0:
+        share = float(-kernel[kernel < 0].sum() / np.abs(kernel).sum())
+        kernel = np.maximum(kernel, 0)
+        notes.append(f"the PSF had negative values ({100 * share:.1f} % of its light), taken as 0")
+    total = float(kernel.sum())
+    if total <= 0:
+        raise ValueError("expected a PSF with light in it, got one without")
+    if abs(total - 1) > 1e-3:
+        notes.append(f"the PSF summed to {total:.4g} and was divided by that")
+    peak = np.unravel_index(int(np.argmax(kernel)), kernel.shape)
+    off = [int(at - side // 2) for at, side in zip(peak, kernel.shape, strict=True)]
+    if max(map(abs, off)) > 2:
+        raise ValueError(
+            f"expected the brightest pixel of the PSF in its middle, found it {off[0]} px down and {off[1]} px right "
+            "of it: results would be shifted by as much; crop the PSF around its peak"
+        )
+    return (kernel / total).astype(np.float32), tuple(notes)
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Return the settings for a file's metadata."""
+    return {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}

@@ -1,0 +1,105 @@
+"""Run a classical method on a file: read, check, solve every plane, write with everything needed to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dps_jax import __version__
+from dps_jax.io import UserError, read_image
+from dps_jax.pipelines.file_checks import check_scales
+from dps_jax.pipelines.file_planes import read_planes
+from dps_jax.pipelines.solve import Settings, Solved, describe, solve
+
+Log = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveOptions:
+    """What a user may say; None or empty leaves it to the file or to measurement."""
+
+    method: str
+    na: float | None = None
+    wavelength_nm: tuple[float, ...] = ()
+    pixel_size_nm: float | None = None
+    modulation: float = 1.0
+    refractive_index: float = 1.515
+    factor: int = 2
+    psf: Path | None = None
+    background: float | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+def solve_file(
+    source: Path, target: Path, options: SolveOptions, *, log: Log = print, progress: Progress | None = None
+) -> None:
+    """Solve the TIFF ``source`` into the TIFF ``target``, which appears whole or not at all.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read or used, missing optics, or an output that cannot be written.
+    ValueError
+        For numbers out of range.
+    """
+    planes = read_planes(source, target, options)
+    log(planes.summary)
+    notes = planes.notes + check_scales(planes.image, planes.systems)
+    psf = None if options.psf is None else _read_psf(options.psf)
+    results: list[Solved] = []
+    count = len(planes.channels)
+    for number, (stack, system) in enumerate(zip(planes.channels, planes.systems, strict=True)):
+
+        def told(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, count * total)
+
+        solved = solve(
+            stack,
+            system,
+            method=options.method,
+            settings=options.settings,
+            factor=options.factor,
+            psf=psf,
+            background=options.background,
+            progress=told,
+        )
+        prefix = f"channel {number + 1}: " if count > 1 else ""
+        kept = f"; light out/in {solved.light_out_over_in:.4f}" if solved.conserves_light else ""
+        log(f"{prefix}{options.method}: background {solved.background:.6g}{kept}")
+        results.append(solved)
+    notes += tuple(dict.fromkeys(note for solved in results for note in solved.notes))
+    for note in notes:
+        log(f"note: {note}")
+    planes.write(
+        target,
+        [solved.image for solved in results],
+        pixel_size_nm=results[0].pixel_size_nm,
+        description={
+            "software": f"dps_jax {__version__}",
+            "operation": f"solve {options.method}",
+            "input": source.name,
+            "settings": describe(options.settings),
+            "optics": {
+                k: v
+                for k, v in asdict(options).items()
+                if k not in ("settings", "psf", "method") and v is not None
+            },
+            "psf": "srPSF of the optics" if options.psf is None else options.psf.name,
+            "input_pixel_size_nm": planes.pixel_size_nm,
+            "input_pixel_size_origin": planes.origin,
+            "notes": list(notes),
+        },
+    )
+    log(f"wrote {target}: pixel {results[0].pixel_size_nm:.2f} nm")
+
+
+def _read_psf(path: Path) -> np.ndarray:
+    data = np.squeeze(read_image(path).data)
+    if data.ndim != 2:
+        raise UserError(f"expected a PSF of one plane in {path}, got shape {data.shape}.")
+    return data

@@ -1,0 +1,122 @@
+"""``dps-jax solve``: every method on files, and what it says when it cannot."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+
+from dps_jax.cli.solve import METHODS
+from dps_jax.io import read_image
+from dps_jax.optics import airy_psf
+from dps_jax.pipelines.solve import METHODS as SOLVED
+
+OPTICS = ["--na", "1.4", "--wavelength-nm", "525"]
+
+
+def test_the_command_offers_what_the_pipeline_has():
+    assert tuple(SOLVED) == METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_on_a_file(cli, save, cell, scratch, method):
+    save("cell.tif", cell)
+    ran = cli("solve", method, "cell.tif", "-o", "out.tif", *OPTICS)
+    assert (ran.code, ran.out, ran.errors) == (0, "", [])
+    factor = 1 if method == "rolling-ball" else 2
+    result = read_image(scratch / "out.tif")
+    assert result.data.shape == tuple(factor * n for n in cell.shape)
+    assert result.data.dtype == np.float32
+    assert result.pixel_size_nm == pytest.approx(65 / factor, rel=1e-4)
+    about = (
+        json.loads(tifffile.TiffFile(scratch / "out.tif").pages[0].description.split("dps_jax=", 1)[1])
+        if ("dps_jax=" in tifffile.TiffFile(scratch / "out.tif").pages[0].description)
+        else None
+    )
+    if about is not None:
+        assert about["operation"] == f"solve {method}"
+    if method not in ("mssr", "rolling-ball"):
+        kept = re.search(r"background ([-\d.e+]+); light out/in ([\d.]+)", ran.err)
+        assert float(kept[2]) == pytest.approx(1, abs=1e-3)
+        light = (cell.astype(float) - float(kept[1])).sum()
+        assert float(result.data.sum(dtype=float)) == pytest.approx(light, rel=1e-3)
+    if method == "mssr":
+        assert any("no amount of light" in note for note in ran.notes)
+
+
+def test_stacks_channels_and_several_files(cli, save, cell, scratch):
+    save("stack.tif", np.stack([cell, 2 * cell, cell]))
+    save("cell.tif", cell)
+    ran = cli("solve", "wiener", "stack.tif", "cell.tif", "-o", "out", "--factor", "1", *OPTICS)
+    assert ran.code == 0
+    stack, plane = (tifffile.imread(scratch / "out" / f"{n}_wiener.tif") for n in ("stack", "cell"))
+    assert stack.shape == (3, *cell.shape)
+    assert plane.shape == cell.shape
+
+
+def test_a_measured_psf_and_what_is_wrong_with_one(cli, save, cell, scratch):
+    save("cell.tif", cell)
+    good = np.asarray(airy_psf(abbe_px=187.5 / 32.5, size=31))
+    words = ("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif")
+    save("psf.tif", good)
+    assert cli(*words).notes == []
+    own = tifffile.imread(scratch / "out.tif")
+    assert cli(*words[:-2]).code == 0
+    np.testing.assert_allclose(own, tifffile.imread(scratch / "out.tif"), rtol=0.02, atol=0.02 * own.max())
+    even = np.pad(good, ((0, 1), (0, 1)))
+    for kernel, note in (
+        (even, "had an even side and was cut to 31x31"),
+        (3 * good, "summed to 3 and was divided by that"),
+        (good - 1e-4, "had negative values"),
+    ):
+        save("psf.tif", kernel.astype(np.float32))
+        ran = cli(*words)
+        assert ran.code == 0
+        assert any(note in said for said in ran.notes)
+    broken = good.copy()
+    broken[3, 3] = np.nan
+    for kernel, message in (
+        (broken, "PSF without NaN or infinity"),
+        (np.roll(good, 5, 0), "found it 5 px down and 0 px right"),
+        (np.stack([good, good]), "a PSF of one plane"),
+    ):
+        save("psf.tif", kernel.astype(np.float32))
+        ran = cli(*words)
+        assert ran.code == 2
+        assert message in ran.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "expected a method and a TIFF file, got nothing"),
+        ("lucy cell.tif -o out.tif", "a method among richardson-lucy, .*, got 'lucy'; name it first"),
+        ("wiener -o out.tif", "at least one TIFF file, got none"),
+        ("wiener cell.tif", "expected an output, got none"),
+        ("wiener absent.tif -o out.tif", "absent.tif was not found"),
+        ("wiener cell.tif -o cell.tif", "the same file as the input"),
+        ("wiener cell.tif -o out.tif --noise-to-signal 0", "--noise-to-signal .* above 0, got 0"),
+        ("tikhonov cell.tif -o out.tif --weight -1", "--weight .* above 0, got -1"),
+        ("mssr cell.tif -o out.tif --order -1", "--order to be 0 or more, got -1"),
+        ("wiener cell.tif -o out.tif --factor 0", "--factor"),
+        ("richardson-lucy cell.tif -o out.tif --iterations 0", "--iterations"),
+        ("richardson-lucy-tv cell.tif -o out.tif --tv-weight -1", "--tv-weight"),
+        ("wiener cell.tif -o out.tif --psf absent.tif", "absent.tif was not found"),
+        ("wiener a.tif b.tif -o out", "2 of 2 files could not be solved"),
+    ],
+)
+def test_refusals(cli, save, cell, listing, words, message):
+    save("cell.tif", cell)
+    before = listing()
+    ran = cli("solve", *words.split(), *OPTICS)
+    assert ran.code == 2
+    assert re.search(message, ran.errors[-1]), ran.errors[-1]
+    assert listing() == before
+
+
+def test_optics_are_needed(cli, save, cell):
+    save("cell.tif", cell)
+    ran = cli("solve", "wiener", "cell.tif", "-o", "out.tif", "--na", "1.4")
+    assert ran.code == 2
+    assert "give --wavelength-nm" in ran.errors[0]
