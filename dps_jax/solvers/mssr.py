@@ -13,6 +13,9 @@ from dps_jax import _checks
 from dps_jax.operators.sampling import resample
 from dps_jax.typing import Array
 
+# Of an image whose maximum is 1: a flat one would otherwise be made of its rounding errors.
+_ROUNDING = 2e-6
+
 
 def mssr(
     image: Array,
@@ -61,7 +64,8 @@ def mssr(
             f"got shape {image.shape}"
         )
     brightness = _to_one(fine)
-    result = _to_one(jnp.maximum(mean_shift(brightness, reach_px=reach), 0.0))
+    shift = mean_shift(brightness, reach_px=reach)
+    result = _to_one(jnp.where(shift > _ROUNDING, shift, 0.0))
     before = brightness
     for _ in range(order):
         difference = before - result

@@ -53,9 +53,13 @@ def make_richardson_lucy_step(
     forward, backward = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
     ones = jnp.ones(image.shape[-jnp.ndim(psf) :], image.dtype)
     weight = jnp.maximum(backward(ones), _TINY)
+    weight = weight.reshape((1,) * (image.ndim - weight.ndim) + weight.shape)
+
+    # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
+    floor = 1e-6 * jnp.mean(image, axis=tuple(range(-jnp.ndim(psf), 0)), keepdims=True) + _TINY
 
     def step(x: Array) -> Array:
-        ratio = image / jnp.maximum(forward(x) + background, _TINY)
+        ratio = image / jnp.maximum(forward(x) + background, floor)
         x = x * backward(ratio) / weight
         if tv_weight > 0:
             # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.

@@ -71,8 +71,8 @@ def test_invented_texture_moves_what_the_note_says(cli, place, made):
 
 def test_stacks_are_averaged_plane_by_plane(cli, save, place, made):
     image = tifffile.imread(place / "result.tif")
-    save("result.tif", np.stack([image, image]), pixel_nm=32.5)
-    save("raw.tif", np.stack([made.image, made.image]).astype(np.float32))
+    save("result.tif", np.stack([image, image]), axes="TYX", pixel_nm=32.5)
+    save("raw.tif", np.stack([made.image, made.image]).astype(np.float32), axes="TYX")
     scores, _ = evaluated(cli, place, "--figure", "out.png")
     assert scores["planes"] == 2
     save("result.tif", image, pixel_nm=32.5)

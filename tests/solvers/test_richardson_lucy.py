@@ -8,7 +8,14 @@ from scipy import ndimage
 from skimage import restoration
 
 from dps_jax.optics import airy_psf, gaussian_psf
-from dps_jax.solvers import richardson_lucy, richardson_lucy_oracle, richardson_lucy_step
+from dps_jax.solvers import (
+    poisson_deviance,
+    richardson_lucy,
+    richardson_lucy_oracle,
+    richardson_lucy_step,
+    richardson_lucy_until_explained,
+    variation_divergence,
+)
 
 PSF = gaussian_psf(sigma_px=1.5, size=9)
 _solve = jax.jit(richardson_lucy, static_argnames=("factor", "boundary"))
@@ -193,3 +200,126 @@ REFUSED = [
 def test_refused_inputs(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def _deviance(counts, predicted):
+    safe = np.where(counts > 0, counts, 1.0)
+    return 2 * np.mean(np.where(counts > 0, counts * np.log(safe / predicted), 0) + predicted - counts)
+
+
+def test_a_background_is_part_of_the_model(rng):
+    expected = _numpy_camera(_lines(40, border=6), PSF, 2, "constant")
+    counts = (rng.poisson(expected + 10.0)).astype(np.float32)
+    blind = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=60, boundary="constant"))(counts)
+    aware = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=60, boundary="constant", background=10.0))(
+        counts
+    )
+    # What the object explains of the dark parts is the background itself, or nearly nothing.
+    dark = _lines(40, border=6) == 0
+    assert float(aware[dark].mean()) < 0.3 * float(blind[dark].mean())
+    predicted = _numpy_camera(aware, PSF, 2, "constant") + 10.0
+    assert _deviance(counts, predicted) == pytest.approx(1, abs=0.25)
+    assert float(poisson_deviance(counts, jnp.asarray(predicted, jnp.float32))) == pytest.approx(
+        _deviance(counts, predicted), rel=1e-3
+    )
+
+
+def test_divergence_of_the_gradient_s_direction_is_the_gradient_of_total_variation(rng):
+    image = jnp.asarray(ndimage.gaussian_filter(rng.uniform(1, 2, (12, 14)), 1.0), jnp.float32)
+
+    def variation(x):
+        dy = jnp.pad(x[1:] - x[:-1], ((0, 1), (0, 0)))
+        dx = jnp.pad(x[:, 1:] - x[:, :-1], ((0, 0), (0, 1)))
+        return jnp.sum(jnp.sqrt(dx**2 + dy**2 + 1e-20))
+
+    # The gradient jumps where a difference is nearly 0; such pixels are few here.
+    expected = -jax.grad(variation)(image)
+    assert np.median(np.abs(variation_divergence(image) - expected)) < 1e-4
+    assert not np.asarray(variation_divergence(jnp.full((3, 8, 8), 5.0))).any()
+
+
+def test_total_variation_keeps_noise_down(rng):
+    # Dey et al. 2006: with the weight of the variation the iteration does not end in noise.
+    truth = np.zeros((64, 64))
+    truth[16:40, 20:50] = 10.0
+    counts = rng.poisson(_numpy_camera(truth, PSF, 1, "reflect") + 0.5).astype(np.float32)
+    errors = [
+        np.linalg.norm(
+            np.asarray(
+                jax.jit(lambda i, w=w: richardson_lucy(i, PSF, iterations=100, factor=1, tv_weight=w))(counts)
+            )
+            - truth
+        )
+        for w in (0.0, 0.02)
+    ]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_acceleration_saves_steps(rng):
+    counts = jnp.asarray(rng.poisson(_numpy_camera(_lines(64) + 2.0, PSF, 2, "reflect")), jnp.float32)
+
+    def misfit(estimate):
+        return _deviance(np.asarray(counts), _numpy_camera(estimate, PSF, 2, "reflect"))
+
+    fast = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=20, accelerated=True))(counts)
+    plain = _solve(counts, PSF, iterations=60)
+    assert misfit(fast) < misfit(plain)  # Biggs and Andrews 1997: three times and more
+    assert float(fast.min()) >= 0
+    assert np.isfinite(
+        jax.jit(lambda i: richardson_lucy(i, PSF, iterations=100, accelerated=True))(counts)
+    ).all()
+
+
+def test_volumes(rng):
+    axial = np.array([0.1, 0.2, 0.4, 0.2, 0.1])
+    kernel = (axial[:, None, None] * np.asarray(PSF)[None]).astype(np.float32)
+    truth = np.zeros((9, 32, 32))
+    truth[4, 12, 14], truth[2, 20, 20] = 500, 300
+    blurred = ndimage.convolve(truth, kernel, mode="constant")
+    binned = sum(blurred[:, i::2, j::2] for i in range(2) for j in range(2))
+    volume = jax.jit(lambda i: richardson_lucy(i, kernel, iterations=40, boundary="constant"))(
+        binned.astype(np.float32)
+    )
+    assert volume.shape == truth.shape
+    assert float(volume.sum()) == pytest.approx(truth.sum(), rel=1e-3)
+    top = np.unravel_index(np.argmax(volume), truth.shape)
+    assert abs(top[0] - 4) == 0
+    assert max(abs(top[1] - 12), abs(top[2] - 14)) <= 1
+    # Plane by plane nothing is known of the other planes: light that belongs to plane 4 stays where it fell.
+    flat = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=40, boundary="constant"))(
+        binned.astype(np.float32)
+    )
+    assert float(volume[4, 10:16, 12:18].sum()) > 1.5 * float(flat[4, 10:16, 12:18].sum())
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_it_stops_where_the_photons_are_explained(rng, accelerated):
+    truth = _lines(96) + 0.0
+    truth = ndimage.gaussian_filter(truth, 1.0) * 4
+    background = 3.0
+    expected = _numpy_camera(truth, PSF, 2, "reflect") + background
+    counts = rng.poisson(expected).astype(np.float32)
+    stop = jax.jit(
+        lambda i: richardson_lucy_until_explained(i, PSF, background=background, accelerated=accelerated)
+    )
+    estimate, steps = stop(counts)
+    assert 2 <= int(steps) < 500
+    predicted = _numpy_camera(estimate, PSF, 2, "reflect") + background
+    assert _deviance(counts, predicted) <= 1.001
+    # Bertero et al. 2010: the stop is near the best step for the truth; here within 1 dB of the oracle.
+    score = lambda x: -jnp.sum((x - truth.astype(np.float32)) ** 2)  # noqa: E731
+    _, _, best = jax.jit(lambda i: richardson_lucy_oracle(i, PSF, score, iterations=300))(
+        jnp.maximum(counts - background, 0.0)
+    )
+    loss = 10 * np.log10(float(np.sum((np.asarray(estimate) - truth) ** 2)) / -float(best))
+    assert loss < 1.0
+
+
+def test_new_options_refuse(rng):
+    image = jnp.ones((8, 8))
+    with pytest.raises(ValueError, match="tv_weight to be a finite number of 0 or more"):
+        richardson_lucy(image, PSF, tv_weight=-0.1)
+    with pytest.raises(ValueError, match=r"one image of 2 axes, as the kernel, got shape \(2, 8, 8\)"):
+        richardson_lucy_until_explained(jnp.ones((2, 8, 8)), PSF)
+    with pytest.raises(ValueError, match="discrepancy to be a finite number above 0"):
+        richardson_lucy_until_explained(image, PSF, discrepancy=0.0)

@@ -83,14 +83,15 @@ def test_a_flat_image_is_left_alone_and_light_is_kept(solve, boundary, rng):
 
 @pytest.mark.parametrize("solve", [wiener, tikhonov])
 def test_volumes(solve, rng):
-    kernel = np.einsum("i,j,k->ijk", *([np.array([0.25, 0.5, 0.25])] * 3)).astype(np.float32)
+    kernel = np.einsum("i,j,k->ijk", *([np.array([0.15, 0.7, 0.15])] * 3)).astype(np.float32)
     points = np.zeros((12, 20, 22))
     points[6, 10, 11] = points[5, 8, 8] = 1.0
     image = ndimage.convolve(points, kernel, mode="constant").astype(np.float32)
     option = {"noise_to_signal": 1e-4} if solve is wiener else {"weight": 1e-5}
     out = np.asarray(jax.jit(lambda i: solve(i, kernel, **option))(image))
     assert out.shape == image.shape
-    assert np.linalg.norm(out - points) < 0.6 * np.linalg.norm(image - points)
+    # The kernel's smallest response is 0.4^3 = 0.064, far above the square root of the regularisers.
+    assert np.linalg.norm(out - points) < 0.2 * np.linalg.norm(image - points)
 
 
 def test_refusals():
