@@ -60,13 +60,17 @@ def gains(rows: dict[str, list[dict[str, float]]], over: str) -> dict[str, float
     }
 
 
-def score_levels(network: Network, *, scenes: int, orientations: int = 1) -> dict[str, dict[str, float]]:
+def score_levels(
+    network: Network, *, scenes: int, orientations: int = 1, first_seed: int = FIRST_SEED
+) -> dict[str, dict[str, float]]:
     """Print a table per photon level; return our gains and scores, ready for a header."""
     numbers = {}
     for photons in PHOTONS:
-        rows = score_scenes(network, photons=photons, scenes=scenes, orientations=orientations)
+        rows = score_scenes(
+            network, photons=photons, scenes=scenes, orientations=orientations, first_seed=first_seed
+        )
         print(
-            score_table(rows, title=f"{scenes} withheld scenes (seeds {FIRST_SEED}..), {photons} photons"),
+            score_table(rows, title=f"{scenes} withheld scenes (seeds {first_seed}..), {photons} photons"),
             flush=True,
         )
         entry = {"scenes": float(scenes)}
@@ -89,11 +93,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=None, help="by default the released weights")
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--orientations", type=int, default=1, help="1, 2, 4 or 8, as for dps-jax restore")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the scenes")
     parser.add_argument("--json", type=Path, default=None, help="also save the numbers")
     arguments = parser.parse_args()
     configure_jax()
     numbers = score_levels(
-        load_network(path=arguments.weights), scenes=arguments.scenes, orientations=arguments.orientations
+        load_network(path=arguments.weights),
+        scenes=arguments.scenes,
+        orientations=arguments.orientations,
+        first_seed=arguments.first_seed,
     )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")

@@ -31,6 +31,7 @@ from dps_jax.metrics.scores import (
     psnr_at_promised_resolution,
     scores_against_truth,
 )
+from dps_jax.metrics.trust import residual_in_noise, rolling_frc
 
 __all__ = [
     "PhotonScale",
@@ -57,6 +58,8 @@ __all__ = [
     "psnr",
     "psnr_at_promised_resolution",
     "radial_power_spectrum",
+    "residual_in_noise",
+    "rolling_frc",
     "rse",
     "rsp",
     "scores_against_truth",
