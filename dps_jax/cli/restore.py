@@ -75,6 +75,8 @@ class Arguments:
     """For movies: pool the photons of up to this many frames before and after, wherever they agree within noise."""
     orientations: int = 1
     """Mean over 1, 2, 4 or 8 rotations and mirror images: a little better (0.1 dB for 8), as many times slower."""
+    adapt: int = 0
+    """First train the network on for so many steps on this image alone, without a truth; kept only if better."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
     tile_px: int = 512
@@ -115,6 +117,8 @@ def _check_numbers(arguments: Arguments) -> None:
         raise UserError(f"expected --orientations to be 1, 2, 4 or 8, got {arguments.orientations}.")
     if arguments.steady_frames < 0:
         raise UserError(f"expected --steady-frames to be 0 or more, got {arguments.steady_frames}.")
+    if arguments.adapt < 0:
+        raise UserError(f"expected --adapt to be 0 or more, got {arguments.adapt}.")
     missing = [parsing.flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
     if missing:
         raise UserError(

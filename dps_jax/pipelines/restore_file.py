@@ -9,6 +9,7 @@ from typing import Any
 
 from dps_jax import __version__
 from dps_jax.io import UserError
+from dps_jax.pipelines.adapt import Adaptation, adapt
 from dps_jax.pipelines.file_checks import check_light, check_scales
 from dps_jax.pipelines.file_planes import FilePlanes, read_planes
 from dps_jax.pipelines.report import Report
@@ -34,6 +35,7 @@ class FileOptions:
     offset: float | None = None
     steady_frames: int = 0
     orientations: int = 1
+    adapt: int = 0
     tile_px: int = 512
 
 
@@ -71,12 +73,20 @@ def restore_file(
     for note in notes:
         log(f"note: {note}")
     count = len(planes.channels)
-    restored = []
+    restored, adaptations = [], []
     for number, (stack, system) in enumerate(zip(planes.channels, planes.systems, strict=True)):
+        prefix = f"channel {number + 1}: " if count > 1 else ""
+        used = network
+        if options.adapt:
+            used, told = adapt(
+                network, stack, system, iterations=options.adapt, gain=options.gain, offset=options.offset
+            )
+            adaptations.append(asdict(told))
+            log(f"{prefix}{_adapted(told)}")
         result = restore(
             stack,
             system,
-            network,
+            used,
             output_pixel_size_nm=options.output_pixel_size_nm,
             background_radius_nm=options.background_radius_nm,
             background=options.background,
@@ -90,13 +100,14 @@ def restore_file(
         for note in check_light(image, result.report, channel=number + 1, channels=count):
             log(f"note: {note}")
             notes += (note,)
-        _say(result, f"channel {number + 1}: " if count > 1 else "", log)
+        _say(result, prefix, log)
         restored.append(result)
     planes.write(
         target,
         [r.image for r in restored],
         pixel_size_nm=restored[0].pixel_size_nm,
-        description=_description(planes, options, network, restored, notes),
+        description=_description(planes, options, network, restored, notes)
+        | ({"adaptations": adaptations} if adaptations else {}),
     )
     log(f"wrote {target}: pixel {restored[0].pixel_size_nm:.2f} nm")
 
@@ -117,6 +128,14 @@ def _say(result: Restored, prefix: str, log: Log) -> None:
     log(f"{prefix}{_photons(report)}")
     for note in report.notes:
         log(f"{prefix}note: {note}")
+
+
+def _adapted(told: Adaptation) -> str:
+    verdict = "the adapted network is used" if told.kept else "no better, so the weights are used as they are"
+    return (
+        f"adapted by {told.steps} steps: objective on held-out photons {told.before:.5g} before, {told.after:.5g} "
+        f"after; {verdict}"
+    )
 
 
 def _photons(report: Report) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from dps_jax.operators.forward import camera_image
 from dps_jax.synthetic import background, structures
 from dps_jax.training.config import ObjectiveConfig, SceneConfig, TrainConfig
-from dps_jax.training.folder import FolderPatches
+from dps_jax.training.folder import FolderPatches, ImagePatches
 from dps_jax.training.psf_bank import SCALE, PsfBank
 from dps_jax.training.scale_transfer import (
     MARGIN_PX,
@@ -149,8 +149,10 @@ def measured_side(config: SceneConfig) -> int:
     return SCALE * config.patch_px + 2 * MARGIN_PX
 
 
-def make_batches(config: TrainConfig) -> Callable[[int], Batch]:
+def make_batches(config: TrainConfig, *, images: ImagePatches | None = None) -> Callable[[int], Batch]:
     """Return ``batch(step)``: pure, and the same on every machine for one config.
+
+    ``images`` stand in the place of the config's folder.
 
     Raises
     ------
@@ -158,8 +160,8 @@ def make_batches(config: TrainConfig) -> Callable[[int], Batch]:
         If the config names a folder whose images cannot be used.
     """
     scenes = ScenePatches(config.scenes, config.objective)
-    images = FolderPatches(config) if config.images.folder is not None else None
-
+    if images is None and config.images.folder is not None:
+        images = FolderPatches(config)
     n, shrunk = config.exposures, config.shrunk_count
 
     def is_real(rng: np.random.Generator) -> bool:

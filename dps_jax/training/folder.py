@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,40 +49,22 @@ def _scale(config: FolderConfig, image: np.ndarray, cutoff: float) -> PhotonScal
     )
 
 
-class FolderPatches:
-    """Random patches of every image of a folder, their photons split like those of the scenes."""
+def plane_in_photons(image: np.ndarray, scale: PhotonScale, *, factor: float) -> Plane:
+    """Return an image ``(y, x)`` in camera units as counts of photons, which alone can be split."""
+    photons = np.maximum(np.rint((image.astype(np.float64) - scale.offset) / scale.gain), 0)
+    return Plane(photons, factor, float(max(np.percentile(photons, 99.9), 1.0)))
 
-    def __init__(self, config: TrainConfig) -> None:
+
+class ImagePatches:
+    """Random patches of images in photons, their photons split like those of the scenes."""
+
+    def __init__(self, planes: Sequence[Plane], config: TrainConfig) -> None:
+        self.planes = planes
         self.shares = config.objective.split_shares
         self.shrinkage = config.objective.shrinkage
         self.brightness = config.scenes.brightness
         self.patch_px = config.scenes.patch_px
         self.measured_px = SCALE * config.scenes.patch_px + 2 * MARGIN_PX
-        self.abbe_px = config.scenes.abbe_px
-        folder = Path(config.images.folder or ".")
-        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".tif", ".tiff"))
-        if not paths:
-            raise UserError(f"expected TIFF files in the folder {folder}, found none")
-        self.planes = [plane for path in paths for plane in self._planes(config.images, path)]
-
-    def _planes(self, config: FolderConfig, path: Path) -> list[Plane]:
-        image = read_image(path)
-        check_values(image)
-        system = _system(config, config.pixel_size_nm or image.pixel_size_nm, path)
-        factor = float(self.abbe_px / system.abbe_px)
-        need = int(np.ceil(self.patch_px / factor)) + 1
-        if min(image.data.shape[-2:]) < need:
-            raise UserError(
-                f"expected images of at least {need} px a side for patches of {self.patch_px} px, "
-                f"got {image.data.shape} in {path}"
-            )
-        planes = image.data.reshape(-1, *image.data.shape[-2:]).astype(np.float64)
-        out = []
-        for plane in planes:
-            scale = _scale(config, plane, float(1 / system.abbe_px))
-            photons = np.maximum(np.rint((plane - scale.offset) / scale.gain), 0)
-            out.append(Plane(photons, factor, float(max(np.percentile(photons, 99.9), 1.0))))
-        return out
 
     def _split_crop(
         self,
@@ -138,3 +121,34 @@ class FolderPatches:
 
     def _pick(self, rng: np.random.Generator) -> Plane:
         return self.planes[int(rng.integers(len(self.planes)))]
+
+
+class FolderPatches(ImagePatches):
+    """Random patches of every image of a folder."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__((), config)
+        self.abbe_px = config.scenes.abbe_px
+        folder = Path(config.images.folder or ".")
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".tif", ".tiff"))
+        if not paths:
+            raise UserError(f"expected TIFF files in the folder {folder}, found none")
+        self.planes = [plane for path in paths for plane in self._planes(config.images, path)]
+
+    def _planes(self, config: FolderConfig, path: Path) -> list[Plane]:
+        image = read_image(path)
+        check_values(image)
+        system = _system(config, config.pixel_size_nm or image.pixel_size_nm, path)
+        factor = float(self.abbe_px / system.abbe_px)
+        need = int(np.ceil(self.patch_px / factor)) + 1
+        if min(image.data.shape[-2:]) < need:
+            raise UserError(
+                f"expected images of at least {need} px a side for patches of {self.patch_px} px, "
+                f"got {image.data.shape} in {path}"
+            )
+        planes = image.data.reshape(-1, *image.data.shape[-2:]).astype(np.float64)
+        out = []
+        for plane in planes:
+            scale = _scale(config, plane, float(1 / system.abbe_px))
+            out.append(plane_in_photons(plane, scale, factor=factor))
+        return out

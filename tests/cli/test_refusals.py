@@ -71,6 +71,7 @@ FLAGS = {  # options beside a good image and good optics, and what is said
     "offset infinite": ("--offset inf", "--offset: expected a number, got 'inf'"),
     "steady negative": ("--steady-frames -1", "--steady-frames to be 0 or more, got -1"),
     "steady image": ("--steady-frames 2", r"--steady-frames needs a movie .* got axes YX"),
+    "adapt negative": ("--adapt -1", "--adapt to be 0 or more, got -1"),
     "three orientations": ("--orientations 3", "--orientations to be 1, 2, 4 or 8, got 3"),
     "tile zero": ("--tile-px 0", "--tile-px .* 1 or more, got 0"),
     "tile negative": ("--tile-px -64", "--tile-px .* 1 or more, got -64"),

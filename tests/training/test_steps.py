@@ -73,9 +73,10 @@ def test_gradient_of_four_devices_is_that_of_one(make_config, batch, physics):
     assert distance(one, four) < 1e-12  # double rounds at 1e-16; the sharing itself changes nothing
     one, four = (gradient_of(config, batch, devices, "float32") for devices in (1, 4))
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(four))
-    # Only the order of float32 sums over the batch may differ: a few times 6e-8 of the norm. Richardson-Lucy divides
-    # by predictions down to the dark level of 0.03, which lets rounding grow tenfold.
-    assert distance(one, four) < (1e-5 if physics else 1e-6)
+    # In single precision the order of the sums differs. A gradient is what is left of terms that cancel, here of some
+    # twenty times its size, each rounded at 6e-8. Richardson-Lucy divides by predictions down to the dark level of
+    # 0.03, which lets rounding grow further.
+    assert distance(one, four) < (1e-5 if physics else 2e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

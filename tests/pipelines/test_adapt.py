@@ -1,0 +1,79 @@
+"""Adaptation: the objective on held-out photons of the image falls, the better network is kept, nothing is consumed."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dps_jax.optics.system import OpticalSystem
+from dps_jax.pipelines.adapt import adapt
+from dps_jax.pipelines.simulate import acquire
+from dps_jax.training import steps
+from dps_jax.training.config import NetworkConfig, ObjectiveConfig, TrainConfig
+from dps_jax.training.config_files import to_dict
+from dps_jax.weights import Network
+
+SYSTEM = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=65.0)
+CONFIG = TrainConfig(
+    network=NetworkConfig(channels=(4, 8), iterates=(), consistency_steps=0),
+    objective=ObjectiveConfig(shrunk_share=0.5),
+    batch=4,
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    params = jax.device_get(steps.init_state(CONFIG)["params"])
+    return Network(steps.network_of(CONFIG), params, 2.5, {"config": to_dict(CONFIG)})
+
+
+@pytest.fixture(scope="module")
+def made():
+    return acquire(2, SYSTEM, shape=(72, 80), photons=200.0)
+
+
+def test_the_objective_falls_and_the_better_network_is_kept(network, made):
+    before = jax.tree.map(np.array, network.params)
+    seen = []
+    adapted, told = adapt(
+        network,
+        made.image,
+        SYSTEM,
+        iterations=25,
+        gain=1.0,
+        offset=0.0,
+        learning_rate=5e-3,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert told.kept
+    assert told.after < 0.8 * told.before  # an untrained network learns fast
+    assert seen == [(i, 25) for i in range(1, 26)]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, network.params)), strict=True)
+    )
+    again, told_again = adapt(
+        network, made.image, SYSTEM, iterations=25, gain=1.0, offset=0.0, learning_rate=5e-3
+    )
+    assert told_again == told
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (adapted.params, again.params)), strict=True)
+    )
+
+
+def test_a_network_that_got_worse_is_dropped(network, made):
+    kept, told = adapt(network, made.image, SYSTEM, iterations=3, gain=1.0, offset=0.0, learning_rate=30.0)
+    assert not told.kept
+    assert not told.after < told.before
+    assert kept is network
+
+
+def test_refusals(network, made):
+    with pytest.raises(ValueError, match="iterations"):
+        adapt(network, made.image, SYSTEM, iterations=0)
+    with pytest.raises(ValueError, match="weights that carry the config of their training"):
+        adapt(dataclasses.replace(network, header={}), made.image, SYSTEM, iterations=1)
+    smooth = np.outer(np.hanning(64), np.hanning(64)).astype(np.float32)
+    with pytest.raises(ValueError, match="expected a gain, to split the image into photons; it is unknown"):
+        adapt(network, np.zeros_like(smooth) + 3, SYSTEM, iterations=1)
