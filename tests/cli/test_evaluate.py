@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from dps_jax.pipelines.compare import invented_texture
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.solvers import richardson_lucy
 
@@ -16,7 +17,7 @@ KEYS = {"psnr_db", "ssim", "nrmse", "frc_nm", "decorrelation_nm", "rsp", "rse", 
 
 @pytest.fixture(scope="module")
 def made():
-    return acquire(3, DEMO_SYSTEM, shape=(64, 64), photons=300.0)
+    return acquire(5, DEMO_SYSTEM, shape=(96, 96), photons=200.0)
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def place(save, scratch, made):
     """Raw image, results of two exposures, and truth, as files."""
     save("raw.tif", made.image.astype(np.float32))
     for name, image in (("result", made.image), ("repeat", made.repeat)):
-        sharp = np.asarray(richardson_lucy(image, made.psf, iterations=15))
+        sharp = np.asarray(richardson_lucy(image, made.psf, iterations=60))
         save(f"{name}.tif", sharp, pixel_nm=32.5)
     save("truth.tif", made.truth, pixel_nm=32.5)
     return scratch
@@ -36,18 +37,27 @@ def evaluated(cli, place, *words):
     return json.loads((place / "out.json").read_text()), ran
 
 
-def test_all_scores_when_all_is_known(cli, place):
+def test_all_scores_when_all_is_known(cli, save, place, made):
+    save("raw.tif", made.image.astype(np.float32))
+    save("again.tif", made.repeat.astype(np.float32))
     scores, ran = evaluated(
         cli, place, "--truth", "truth.tif", "--repeat", "repeat.tif", *OPTICS, "--figure", "out.png"
     )
-    assert set(scores) >= KEYS
-    assert all(np.isfinite(scores[name]) for name in KEYS)
+    # Two results on one grid may agree up to the finest detail in what the method puts there.
+    assert set(scores) >= KEYS - {"frc_nm"}
+    assert "frc_nm" in scores or "does not fall below 1/7" in ran.out
+    assert all(np.isfinite(scores[name]) for name in KEYS & set(scores))
     assert scores["out_of_band"] > scores["raw"]["out_of_band"]
     assert scores["psnr_db"] > scores["raw"]["psnr_db"]
     assert 0.9 < scores["rsp"] <= 1
     assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
-    assert all(text in ran.out for text in ("PSNR with the truth", "out-of-band", "FRC of two independent"))
+    assert all(text in ran.out for text in ("PSNR with the truth", "out-of-band"))
     assert "blind" not in ran.out
+    # Two exposures as they are: their noise is independent, and the curve falls near the cut-off of 187.5 nm.
+    ran = cli("evaluate", "raw.tif", "--raw", "raw.tif", "--repeat", "again.tif", "--json", "out.json")
+    assert ran.code == 0
+    assert 150 < json.loads((place / "out.json").read_text())["frc_nm"] < 400
+    assert "FRC of two independent results" in ran.out
 
 
 def test_what_cannot_be_had_is_absent_and_said(cli, place):
@@ -62,8 +72,7 @@ def test_what_cannot_be_had_is_absent_and_said(cli, place):
 def test_invented_texture_moves_what_the_note_says(cli, place, made):
     honest, _ = evaluated(cli, place, "--truth", "truth.tif", *OPTICS)
     image = tifffile.imread(place / "result.tif")
-    noise = np.random.default_rng(0).normal(0, 0.5, image.shape) * image
-    tifffile.imwrite(place / "result.tif", np.maximum(image + noise, 0).astype(np.float32))
+    tifffile.imwrite(place / "result.tif", invented_texture(image, abbe_px=187.5 / 32.5))
     faked, _ = evaluated(cli, place, "--truth", "truth.tif", *OPTICS, "--pixel-size-nm", "32.5")
     assert faked["out_of_band"] < honest["out_of_band"] - 0.1
     assert faked["rsp"] > honest["rsp"] - 0.02

@@ -90,5 +90,5 @@ def test_flags_override_the_file(tmp_path, monkeypatch, form):
 def test_unknown_setting_in_the_file(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("[optimizer]\nlearning_rat = 1e-3\n")
-    with pytest.raises(UserError, match=r"c\.toml: .*among learning_rate, .* got learning_rat$"):
+    with pytest.raises(UserError, match=r"c\.toml: .*among name, learning_rate, .* got learning_rat$"):
         train.parse(["-o", "w.safetensors", "--config", str(path)])

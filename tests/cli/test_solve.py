@@ -58,7 +58,9 @@ def test_a_measured_psf_and_what_is_wrong_with_one(cli, save, cell, scratch):
     assert cli(*words).notes == []
     own = tifffile.imread(scratch / "out.tif")
     assert cli(*words[:-2]).code == 0
-    np.testing.assert_allclose(own, tifffile.imread(scratch / "out.tif"), rtol=0.02, atol=0.02 * own.max())
+    # The kernel in the file ends where the srPSF's faint rings go on.
+    made = tifffile.imread(scratch / "out.tif")
+    assert np.linalg.norm(own - made) < 0.05 * np.linalg.norm(made)
     even = np.pad(good, ((0, 1), (0, 1)))
     for kernel, note in (
         (even, "had an even side and was cut to 31x31"),
