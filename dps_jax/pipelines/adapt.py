@@ -112,7 +112,7 @@ def adapt(
     }
     step = steps.make_step(config)
     for done, given in enumerate(data.prefetch(batch, 0, iterations), start=1):
-        state, _ = step(state, given)
+        state, _ = step(state, {name: jnp.asarray(value) for name, value in given.items()})
         if progress is not None:
             progress(done, iterations)
     after = judged(state["params"])

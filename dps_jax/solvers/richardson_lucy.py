@@ -224,7 +224,7 @@ def richardson_lucy_until_explained(
 
     def body(carry: Any) -> Any:
         count, x, before, gradient, gradient_before = carry
-        share = 0.0
+        share = jnp.zeros(())
         if accelerated:
             size = jnp.maximum(jnp.sum(gradient_before**2), _TINY)
             share = jnp.clip(jnp.sum(gradient * gradient_before) / size, 0.0, 1.0)

@@ -153,7 +153,9 @@ def _split_bregman(
     inverse = jnp.asarray(1 / power, image.dtype)
     inverse = inverse.reshape((1,) * (image.ndim - axes) + inverse.shape)
 
-    def body(_: int, carry: tuple[Array, list[Array], list[Array]]) -> tuple[Array, list[Array], list[Array]]:
+    def body(
+        index: int, carry: tuple[Array, list[Array], list[Array]]
+    ) -> tuple[Array, list[Array], list[Array]]:
         _, split, bregman = carry
         right = fidelity * image
         for (w, along), d, b in zip(penalties, split, bregman, strict=True):

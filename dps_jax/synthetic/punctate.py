@@ -51,8 +51,8 @@ def arrays(rng: np.random.Generator, shape: tuple[int, int], *, abbe_px: float) 
     sites = sites[:, rng.random(sites.shape[1]) < rng.uniform(0.7, 1.0)]
     count = sites.shape[1]
     heading = rng.uniform(0, np.pi) + rng.normal(0, rng.uniform(0, 0.4), count)
-    half = max(0.0, rng.uniform(-0.4, 0.4)) * rng.uniform(0.7, 1.3, count)
-    reach = np.linspace(-1, 1, 9) * half[:, None]
+    half = np.maximum(0.0, rng.uniform(-0.4, 0.4)) * rng.uniform(0.7, 1.3, (count, 1))
+    reach = np.linspace(-1, 1, 9) * half
     rods = sites[..., None] + np.stack([np.sin(heading), np.cos(heading)])[..., None] * reach
     light = drawing.brightness(rng, count)[:, None] / 9
     return drawing.points(rods, light, shape, abbe_px=abbe_px, sigma=drawing.log_uniform(rng, 0.05, 0.25))
