@@ -83,5 +83,5 @@ def _draw_profiles(axes: object, panels: dict[str, np.ndarray], row: int, pixel_
         )
     axes.set_xlabel("position along the dotted line (µm)")  # type: ignore[attr-defined]
     axes.set_ylabel("intensity / maximum")  # type: ignore[attr-defined]
-    axes.legend(ncols=4, loc="upper right", frameon=False)  # type: ignore[attr-defined]
+    axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # type: ignore[attr-defined]
     axes.margins(x=0)  # type: ignore[attr-defined]

@@ -229,7 +229,10 @@ def test_the_old_result_survives_a_refused_run(cli, place):
     ("words", "message"),
     [
         ([], "usage: dps-jax COMMAND"),
-        (["restoer"], "unknown command 'restoer'; expected one of restore, train, simulate, demo"),
+        (
+            ["restoer"],
+            "unknown command 'restoer'; expected one of restore, train, simulate, solve, evaluate, demo",
+        ),
         (["--verbose"], "unknown command '--verbose'"),
     ],
 )

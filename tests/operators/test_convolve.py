@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal
 
-from dps_jax.operators import convolve, convolve_adjoint
+from dps_jax.operators import convolution, convolve, convolve_adjoint
 from dps_jax.operators.convolve import convolve_separable_valid, gaussian_taps
 
 BOUNDARIES = ("constant", "reflect", "nearest", "wrap")
@@ -82,11 +82,15 @@ IMAGE, KERNEL = np.ones((6, 6), np.float32), np.ones((3, 3), np.float32)
 REFUSED = [
     (
         lambda: convolve(IMAGE, np.ones((2, 3))),
-        r"expected a kernel \(y, x\) with odd sides, got shape \(2, 3\)",
+        r"expected a kernel \(y, x\) or \(z, y, x\) with odd sides, got shape \(2, 3\)",
     ),
     (lambda: convolve(IMAGE, np.ones((3, 4))), r"odd sides, got shape \(3, 4\)"),
     (lambda: convolve(IMAGE, np.ones(3)), r"odd sides, got shape \(3,\)"),
-    (lambda: convolve(IMAGE, np.ones((1, 3, 3))), r"odd sides, got shape \(1, 3, 3\)"),
+    (lambda: convolve(IMAGE, np.ones((1, 3, 3))), r"an image \(..., z, y, x\) for a kernel \(z, y, x\)"),
+    (
+        lambda: convolution(np.ones((3, 3)), (4, 4, 4)),
+        r"a shape of 2 sides, as the kernel has, got \(4, 4, 4\)",
+    ),
     (lambda: convolve(np.ones(6), KERNEL), r"expected image with axes \(\.\.\., y, x\), got shape \(6,\)"),
     (
         lambda: convolve(IMAGE, KERNEL, boundary="mirror"),
@@ -100,3 +104,15 @@ REFUSED = [
 def test_refused_inputs(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("boundary", ["constant", "reflect", "nearest", "wrap"])
+def test_volumes_equal_scipy_and_their_adjoint_is_one(boundary, rng):
+    volume, kernel = rng.normal(size=(2, 7, 10, 11)), rng.normal(size=(3, 5, 3))
+    expected = np.stack([ndimage.convolve(v, kernel, mode=boundary) for v in volume])
+    forward, backward = convolution(jnp.asarray(kernel, jnp.float32), volume.shape[1:], boundary=boundary)
+    found = np.asarray(jax.jit(forward)(jnp.asarray(volume, jnp.float32)))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    other = rng.normal(size=volume.shape)
+    back = np.asarray(jax.jit(backward)(jnp.asarray(other, jnp.float32)))
+    assert np.vdot(found, other) == pytest.approx(np.vdot(volume, back), rel=1e-4)

@@ -14,6 +14,7 @@ PSF = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 7)) / 35, jnp.float3
 OPERATORS = {
     "convolve": lambda x: operators.convolve(x, PSF, boundary="reflect"),
     "convolve_adjoint": lambda x: operators.convolve_adjoint(x, PSF),
+    "convolution": lambda x: operators.convolution(PSF, SHAPE, boundary="nearest")[0](x),
     "bin_area": lambda x: operators.bin_area(x, 2),
     "bin_area_adjoint": lambda x: operators.bin_area_adjoint(x, 2),
     "resample up": lambda x: operators.resample(x, 1.3),
@@ -22,6 +23,7 @@ OPERATORS = {
     "first_difference": lambda x: operators.first_difference(x, "y"),
     "second_difference": lambda x: operators.second_difference(x, "x"),
     "mixed_difference": lambda x: operators.mixed_difference(x, "x", "y"),
+    "camera": lambda x: operators.camera(PSF, SHAPE)[1](operators.camera(PSF, SHAPE)[0](x)),
     "camera_image": lambda x: operators.camera_image(x, PSF),
     "camera_image_adjoint": lambda x: operators.camera_image_adjoint(x, PSF),
     "add_poisson_noise": lambda x: operators.add_poisson_noise(jax.random.key(1), 10 * x),

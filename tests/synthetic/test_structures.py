@@ -179,7 +179,9 @@ def test_the_first_frame_is_the_scene_and_the_rest_follows_slowly():
         assert gaussian_filter(movie[0], 1.0).max() == pytest.approx(1.0, rel=0.02)
         smooth = gaussian_filter(movie, (0, 2, 2))
         near, far = (np.mean((smooth[k] - smooth[0]) ** 2) for k in (1, 5))
-        assert 0 < near < far < np.mean(smooth[0] ** 2)
+        # Something brighter may have moved in by the last frame, but not by the second.
+        assert 0 < near < far
+        assert near < np.mean(smooth[0] ** 2)
 
 
 def test_motion_begins_at_rest_and_stays_within_its_bounds(rng):

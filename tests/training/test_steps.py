@@ -227,7 +227,9 @@ def test_the_start_is_a_function_of_the_seed(make_config):
 
 def test_gradients_are_clipped(make_config):
     # Gradients of norm 10 and 1000 in one direction must lead to one and the same update.
-    optimizer = steps.make_optimizer(make_config(optimizer={"warmup_steps": 1}).optimizer, 100)
+    optimizer = steps.make_optimizer(
+        make_config(optimizer={"name": "adam", "warmup_steps": 1}).optimizer, 100
+    )
     params = {"w": jnp.zeros(3)}
     updates = []
     for size in (10.0, 1000.0):
