@@ -1,8 +1,8 @@
 """Richardson-Lucy against scikit-image's and against the FFTs that no implementation can do without: ratios.
 
-Off in the suite. Wanted: scikit-image at least 3 times as slow as ours, ours at most 1.5 times its bare FFTs. Measured on
-two cores: 1.8 and 1.4 (with one thread per device, as here and on the command line; 2.4 where XLA threads its FFTs,
-which it does not with what lies between them).
+Off in the suite. Wanted: scikit-image at least 3 times as slow as ours, ours at most 1.5 times its bare FFTs. Measured
+on two cores: 1.8 and 1.4 (with one thread per device, as here and on the command line; 2.4 where XLA threads its
+FFTs, which it does not with what lies between them).
 
 1024 x 1024 pixels, a kernel of 25 x 25, 20 iterations, one grid for image and result (all that
 scikit-image has); medians of interleaved rounds after a warm-up. Bare FFTs are four transforms per iteration, two
