@@ -57,10 +57,14 @@ def test_a_blob_stays_a_blob(restored):
     assert error.std() < 1
 
 
-def test_an_empty_field_stays_empty(released, make_system):
-    # One photon in a hundred pixels, and read noise: nothing to see. The light may not be gathered into structures.
-    rng = np.random.default_rng(4)
+@pytest.mark.parametrize("seed", [4, 5, 6])
+def test_an_empty_field_stays_empty(released, make_system, seed):
+    # One photon in a hundred pixels, and read noise: nothing to see. The light may not be gathered into structures: no
+    # camera pixel of the result may stand out of the noise by the five sigma at which one would call it an object.
+    rng = np.random.default_rng(seed)
     dark = rng.poisson(0.01, (SIDE, SIDE)) + rng.normal(0, 0.5, (SIDE, SIDE))
     result = restore(dark, make_system(75.0), released).image
-    assert result.sum() == pytest.approx(0.0, abs=4 * SIDE**2 * 0.5)
-    assert 4 * result.max() < 4 * np.abs(dark).max()
+    camera = result.reshape(SIDE, 2, SIDE, 2).sum((1, 3))
+    assert camera.std() < 0.5 * dark.std()  # measured: 0.27
+    assert camera.max() < 5 * dark.std()
+    assert result.sum() == pytest.approx(0.0, abs=SIDE**2 * 0.5)
