@@ -79,7 +79,13 @@ def restore_file(
         used = network
         if options.adapt:
             used, told = adapt(
-                network, stack, system, iterations=options.adapt, gain=options.gain, offset=options.offset
+                network,
+                stack,
+                system,
+                iterations=options.adapt,
+                gain=options.gain,
+                offset=options.offset,
+                progress=progress,
             )
             adaptations.append(asdict(told))
             log(f"{prefix}{_adapted(told)}")
