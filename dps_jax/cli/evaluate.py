@@ -39,6 +39,8 @@ class Arguments:
     """Emission wavelength in nm, likewise."""
     modulation: float = 1.0
     """Resolution of the raw image over widefield: 1 for widefield or confocal, about 2 for linear SIM."""
+    refractive_index: float = 1.515
+    """Of the immersion medium."""
     pixel_size_nm: Unset = None
     """Pixel size of the result in nm; by default read from the files."""
     json: Given = None
@@ -64,6 +66,8 @@ def run(arguments: Arguments) -> int:
     for target in (arguments.json, arguments.figure):
         if target is not None:
             check_output(target, inputs=inputs)
+    if arguments.json is not None and arguments.json == arguments.figure:
+        raise UserError(f"expected different files for --json and --figure, got {arguments.json} for both.")
     _check_optics(arguments)
     from dps_jax.pipelines.evaluate_file import EvaluateOptions, evaluate_file
 
@@ -75,6 +79,7 @@ def run(arguments: Arguments) -> int:
         na=arguments.na,
         wavelength_nm=arguments.wavelength_nm,
         modulation=arguments.modulation,
+        refractive_index=arguments.refractive_index,
         json=arguments.json,
         figure=arguments.figure,
     )

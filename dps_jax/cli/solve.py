@@ -63,7 +63,7 @@ class Arguments:
     factor: int = 2
     """Result pixels per input pixel along each axis (rolling-ball: always 1)."""
     psf: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Measured PSF, a TIFF with the result's pixels and its peak in the middle; by default the optics' srPSF."""
+    """Measured PSF, a TIFF with the result's pixels, no background and its peak in the middle; by default the srPSF."""
     background: Unset = None
     """The constant background level in the image's unit; by default measured."""
     iterations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
@@ -98,7 +98,7 @@ def run(arguments: Arguments) -> int:
     _check_numbers(arguments)
     with made_folder(folder) if folder else contextlib.nullcontext():
         for _, target in targets:
-            check_output(target, inputs=inputs)
+            check_output(target, inputs=[*inputs, *([arguments.psf] if arguments.psf else [])])
         options = _options(arguments, method)
         if len(targets) == 1:
             _solve(options, *targets[0])

@@ -76,7 +76,7 @@ def residual_in_noise(measured: ArrayLike, expected: ArrayLike, *, read_noise_ph
         For images of different shapes or negative read noise.
     """
     _checks.non_negative("read_noise_photons", read_noise_photons)
-    measured, expected = jnp.asarray(measured), jnp.asarray(expected)
+    measured, expected = (jnp.asarray(i, jnp.result_type(i, jnp.float32)) for i in (measured, expected))
     if measured.shape != expected.shape:
         raise ValueError(f"expected images of one shape, got {measured.shape} and {expected.shape}")
     # Below a photon the Gaussian measure of Poisson noise means nothing; one photon is its floor.

@@ -1,8 +1,8 @@
 """Adapt a network to one image: a few more steps of its own unsupervised training, on nothing but that image.
 
 Useful where a sample looks like nothing in training. The image's photons are split as in training: no truth enters,
-and the noise of the image is not rewarded. Whether the steps helped is judged on splits that they did not see, and the
-network that explains those better is kept.
+and the noise of the image is not rewarded. Whether the steps helped is judged on other random splits of the same
+photons, and the network that explains those better is kept.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def adapt(
     abbe_px = float(system.abbe_px)
     light = photometry.weigh_light(stack, abbe_px=abbe_px, gain=gain, offset=offset)
     if light.gain is None:
-        raise ValueError(f"expected a gain, to split the image into photons; it is {light.origin}")
+        raise ValueError(
+            f"expected a gain, to split the image into photons; it is {light.origin}; give --gain"
+        )
     # Without a dark level, the darkest pixels stand for it.
     scale = PhotonScale(light.gain, float(stack.min()) if light.offset is None else light.offset)
     factor = float(config.scenes.abbe_px / abbe_px)

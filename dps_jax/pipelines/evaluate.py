@@ -6,6 +6,7 @@ texture, and a report says so where they are all there is.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
@@ -135,8 +136,10 @@ def evaluate(
         resolution = float(frc_resolution(image, second, pixel_size_nm=pixel_size_nm))
         if np.isfinite(resolution):
             scores["result"]["frc_nm"] = resolution
-        else:
+        elif np.isnan(resolution):
             notes.append("the FRC of result and repeat does not fall below 1/7: the sampling limits it")
+        else:
+            notes.append("the FRC of result and repeat never rises above 1/7: they have nothing in common")
         curves["FRC with repeat"] = _per_um(frc_curve(image, second), pixel_size_nm)
     if truth is None and repeat is None:
         notes.append(_BLIND)
@@ -174,10 +177,11 @@ def _against_truth(
         "ssim": float(ssim(scaled, truth)),
         "nrmse": float(nrmse(scaled, truth)),
     }
-    if abbe_nm is not None and 2 * pixel_size_nm < abbe_nm:
-        cutoff = pixel_size_nm / abbe_nm
-        scores["out_of_band"] = float(out_of_band_correlation(image, truth, cutoff_cycles_px=cutoff))
-    return scores
+    if abbe_nm is not None:
+        with contextlib.suppress(ValueError):  # no ring beyond the cut-off is left below Nyquist
+            cutoff = pixel_size_nm / abbe_nm
+            scores["out_of_band"] = float(out_of_band_correlation(image, truth, cutoff_cycles_px=cutoff))
+    return {name: value for name, value in scores.items() if np.isfinite(value)}
 
 
 def _per_um(curve: tuple[object, object], pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:

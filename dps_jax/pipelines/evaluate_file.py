@@ -11,6 +11,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dps_jax.io import ImageFile, UserError, atomic_path, read_image
 from dps_jax.optics.system import OpticalSystem
@@ -29,6 +30,7 @@ class EvaluateOptions:
     na: float | None = None
     wavelength_nm: float | None = None
     modulation: float = 1.0
+    refractive_index: float = 1.515
     json: Path | None = None
     figure: Path | None = None
 
@@ -78,7 +80,9 @@ def evaluate_file(result: Path, options: EvaluateOptions) -> str:
         with atomic_path(options.json) as temporary:
             temporary.write_text(
                 json.dumps(
-                    {**scores, "raw": raw_scores, "planes": len(evaluations), "notes": notes}, indent=1
+                    {**scores, "raw": raw_scores, "planes": len(evaluations), "notes": notes},
+                    indent=1,
+                    allow_nan=False,
                 ),
                 encoding="utf-8",
             )
@@ -118,6 +122,7 @@ def _abbe_nm(options: EvaluateOptions, pixel_size_nm: float) -> float | None:
             wavelength_nm=options.wavelength_nm,
             pixel_size_nm=pixel_size_nm,
             modulation=options.modulation,
+            refractive_index=options.refractive_index,
         ).abbe_nm
     )
 
@@ -129,7 +134,7 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _table(title: str, scores: dict[str, float], raw_scores: dict[str, float], notes: tuple[str, ...]) -> str:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("score")
     table.add_column("result", justify="right")
     table.add_column("raw image", justify="right")

@@ -104,6 +104,8 @@ METHODS: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
     "rolling-ball": lambda image, psf, s, factor, fwhm_px: image,
 }
 _NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount of light"
+# A correction of the light by more than this would be no correction; the result is left as it is, and that is said.
+_LIGHT_TRUST = 0.1
 # FWHM of the Airy pattern in Abbe periods: 0.5145 wavelength / NA over wavelength / (2 NA).
 _FWHM_ABBE = 1.029
 
@@ -148,12 +150,12 @@ def solve(
     Returns
     -------
     A :class:`Solved`; the sum of its image is that of the input above its background for every method that conserves
-    light (all but ``mssr`` and ``rolling-ball``).
+    light (all but ``mssr`` and ``rolling-ball``), unless that would change it by more than a tenth, which is noted.
 
     Raises
     ------
     ValueError
-        For an unknown method, numbers out of range, an unusable kernel, or images that are not finite.
+        For an unknown method, numbers out of range, an unusable kernel, or images that are not finite or hold no light.
     """
     _checks.one_of("method", method, tuple(METHODS))
     _checks.positive_integer("factor", factor)
@@ -172,16 +174,22 @@ def solve(
     fine = dataclasses.replace(system, pixel_size_nm=float(system.pixel_size_nm) / factor)
     kernel, notes = (np.asarray(srpsf(fine)), ()) if psf is None else usable_psf(psf)
     above = stack.astype(np.float32) - np.float32(background)
+    if float(above.sum(dtype=np.float64)) <= 0:
+        raise ValueError(
+            f"expected an image with light above its background, found nothing above {background:.6g}; "
+            "check --background"
+        )
     results, light_in, light_out = [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
         found = np.asarray(
             _run(jnp.asarray(frame), jnp.asarray(kernel), method, settings, factor, _FWHM_ABBE * abbe_px)
         )
-        total = float(found.sum(dtype=np.float64))
-        if method != "mssr" and light > 0 and total > 0:
-            # Negative noise that a method cut off, and light at the border, are a percent or so.
-            found = found * np.float32(light / total)
+        if method != "mssr":
+            factor_ = _light_factor(light, float(found.sum(dtype=np.float64)))
+            found = found * np.float32(factor_)
+            if abs(factor_ - 1) > _LIGHT_TRUST:
+                notes += (f"frame {done}: the result held {1 / factor_:.2f} times the light of the image",)
         results.append(found)
         light_in, light_out = light_in + light, light_out + float(found.sum(dtype=np.float64))
         if progress is not None:
@@ -195,6 +203,18 @@ def solve(
         method != "mssr",
         (*notes, _NO_OBJECT) if method == "mssr" else notes,
     )
+
+
+def _light_factor(light: float, found: float) -> float:
+    """Return what brings a result to the light of its image.
+
+    Negative noise that a method cut off, and light at the border, are a percent or so. In an image that is mostly
+    noise around nothing they are most of it; the objects must not be dimmed to pay for that.
+    """
+    if light <= 0 or found <= 0:
+        return 1.0
+    factor = light / found
+    return factor if abs(factor - 1) <= _LIGHT_TRUST else 1.0
 
 
 def _rolled(image: np.ndarray, stack: np.ndarray, system: OpticalSystem, settings: Settings) -> Solved:
@@ -246,6 +266,10 @@ def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         notes.append(f"the PSF summed to {total:.4g} and was divided by that")
     peak = np.unravel_index(int(np.argmax(kernel)), kernel.shape)
     off = [int(at - side // 2) for at, side in zip(peak, kernel.shape, strict=True)]
+    if any(off):
+        notes.append(
+            f"the brightest pixel of the PSF lies {off[0]} px down and {off[1]} px right of its middle"
+        )
     if max(map(abs, off)) > 2:
         raise ValueError(
             f"expected the brightest pixel of the PSF in its middle, found it {off[0]} px down and {off[1]} px right "

@@ -15,6 +15,8 @@ from dps_jax.pipelines.file_planes import read_planes
 from dps_jax.pipelines.solve import Settings, Solved, describe, solve
 
 Log = Callable[[str], None]
+# Pixel sizes in files are rounded; a kernel off by more than this is the wrong one.
+_SAME_PIXEL = 0.02
 Progress = Callable[[int, int], None]
 
 
@@ -49,7 +51,10 @@ def solve_file(
     planes = read_planes(source, target, options)
     log(planes.summary)
     notes = planes.notes + check_scales(planes.image, planes.systems)
-    psf = None if options.psf is None else _read_psf(options.psf)
+    psf = None
+    if options.psf is not None:
+        psf, psf_notes = _read_psf(options.psf, planes.pixel_size_nm / options.factor)
+        notes += psf_notes
     results: list[Solved] = []
     count = len(planes.channels)
     for number, (stack, system) in enumerate(zip(planes.channels, planes.systems, strict=True)):
@@ -90,6 +95,7 @@ def solve_file(
                 if k not in ("settings", "psf", "method") and v is not None
             },
             "psf": "srPSF of the optics" if options.psf is None else options.psf.name,
+            "backgrounds": [solved.background for solved in results],
             "input_pixel_size_nm": planes.pixel_size_nm,
             "input_pixel_size_origin": planes.origin,
             "notes": list(notes),
@@ -98,8 +104,17 @@ def solve_file(
     log(f"wrote {target}: pixel {results[0].pixel_size_nm:.2f} nm")
 
 
-def _read_psf(path: Path) -> np.ndarray:
-    data = np.squeeze(read_image(path).data)
+def _read_psf(path: Path, pixel_size_nm: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the kernel in a file, which must have the result's pixels; a note where the file does not say."""
+    file = read_image(path)
+    data = np.squeeze(file.data)
     if data.ndim != 2:
         raise UserError(f"expected a PSF of one plane in {path}, got shape {data.shape}.")
-    return data
+    if file.pixel_size_nm is None:
+        return data, (f"{path.name} does not state its pixel size; it is taken as {pixel_size_nm:.2f} nm",)
+    if abs(file.pixel_size_nm / pixel_size_nm - 1) > _SAME_PIXEL:
+        raise UserError(
+            f"expected a PSF with the pixels of the result ({pixel_size_nm:.2f} nm), got {file.pixel_size_nm:.2f} nm "
+            f"in {path}; resample it, or choose another --factor."
+        )
+    return data, ()

@@ -123,7 +123,8 @@ def richardson_lucy(
 
     Returns
     -------
-    ``(..., factor y, factor x)``, not negative, with the photons of ``image``.
+    ``(..., factor y, factor x)``, not negative; with the photons of ``image`` where that is not negative,
+    ``background`` is 0 and ``tv_weight`` 0.
 
     Raises
     ------
@@ -161,7 +162,8 @@ def _accelerated(step: Step, start: Array, iterations: int | Array, axes: tuple[
 def poisson_deviance(image: Array, predicted: Array, *, axes: int = 2) -> Array:
     """Return the mean Poisson deviance ``2 (y log(y / f) + f - y)`` per pixel over the last ``axes`` axes.
 
-    It is about 1 where ``predicted`` is the expectation of the counts ``image``.
+    It is about 1 where ``predicted`` is the expectation of the counts ``image``, from a few photons per pixel on; below
+    one photon it is less (0.5 at 0.1 photons).
     """
     image, predicted = jnp.maximum(image, 0.0), jnp.maximum(predicted, _TINY)
     log = jnp.where(image > 0, image * jnp.log(jnp.maximum(image, _TINY) / predicted), 0.0)
@@ -182,7 +184,8 @@ def richardson_lucy_until_explained(
     """Stop at the first step that explains the photons as well as the truth would: no truth is needed.
 
     The mean deviance of the counts falls with every step; where it reaches 1 what remains is photon noise, and to
-    go on is to fit it (Bertero et al. 2010).
+    go on is to fit it (Bertero et al. 2010). That holds from a few photons per pixel on, background included; of dimmer
+    images the deviance is less than 1 from the start, and the stop comes too early.
 
     Parameters
     ----------

@@ -99,9 +99,9 @@ def sparse_continuous(
     if jnp.ndim(image) < axes:
         raise ValueError(f"expected a stack (..., t, y, x) with third_axis, got shape {jnp.shape(image)}")
     image = jnp.asarray(image, jnp.result_type(image, jnp.float32))
-    unit = jnp.maximum(
-        jnp.max(image, axis=tuple(range(-axes, 0)), keepdims=True), jnp.finfo(image.dtype).tiny
-    )
+    # A frame without anything above 0 has no maximum to divide by, and comes out as nothing.
+    top = jnp.max(image, axis=tuple(range(-axes, 0)), keepdims=True)
+    unit = jnp.where(top > 0, top, 1.0)
     # A border of mirror images: differences are periodic, and opposite sides have nothing to do with each other.
     margin = [(0, 0)] * (image.ndim - axes) + [(min(8, n), min(8, n)) for n in image.shape[-axes:]]
     padded = jnp.pad(image / unit, margin, mode="symmetric")

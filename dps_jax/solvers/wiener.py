@@ -65,8 +65,8 @@ def _filtered(image: Array, psf: Array, boundary: str, penalty: Callable[[Array]
     margins = [min(k, n) for k, n in zip(psf.shape, image.shape[-jnp.ndim(psf) :], strict=True)]
     lead = [(0, 0)] * (image.ndim - len(axes))
     sides = [
-        scipy.fft.next_fast_len(n + 2 * m, real=True)
-        for n, m in zip(image.shape[-len(axes) :], margins, strict=True)
+        scipy.fft.next_fast_len(max(n + 2 * m, k), real=True)
+        for n, m, k in zip(image.shape[-len(axes) :], margins, psf.shape, strict=True)
     ]
     ends = [(m, s - n - m) for n, m, s in zip(image.shape[-len(axes) :], margins, sides, strict=True)]
     padded = jnp.pad(image, [*lead, *ends], mode=BOUNDARIES[boundary])

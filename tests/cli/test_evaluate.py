@@ -103,6 +103,10 @@ def test_stacks_are_averaged_plane_by_plane(cli, save, place, made):
         ),
         ("result.tif --raw raw.tif --pixel-size-nm 0", "--pixel-size-nm .* above 0, got 0"),
         ("result.tif --raw raw.tif --json raw.tif", "the same file as the input"),
+        (
+            "result.tif --raw raw.tif --json a --figure a",
+            "different files for --json and --figure, got a for both",
+        ),
         ("raw.tif --raw result.tif", "expected the raw image on the result's grid or coarser"),
         ("result.tif --raw raw.tif --repeat raw.tif", "the repeat to be a result of the same shape"),
     ],

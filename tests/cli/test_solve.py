@@ -54,7 +54,7 @@ def test_a_measured_psf_and_what_is_wrong_with_one(cli, save, cell, scratch):
     save("cell.tif", cell)
     good = np.asarray(airy_psf(abbe_px=187.5 / 32.5, size=31))
     words = ("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif")
-    save("psf.tif", good)
+    save("psf.tif", good, pixel_nm=32.5)
     assert cli(*words).notes == []
     own = tifffile.imread(scratch / "out.tif")
     assert cli(*words[:-2]).code == 0
@@ -67,9 +67,10 @@ def test_a_measured_psf_and_what_is_wrong_with_one(cli, save, cell, scratch):
         (3 * good, "summed to 3 and was divided by that"),
         (good - 1e-4, "had negative values"),
     ):
-        save("psf.tif", kernel.astype(np.float32))
+        save("psf.tif", kernel.astype(np.float32), pixel_nm=None)
         ran = cli(*words)
         assert ran.code == 0
+        assert any("does not state its pixel size; it is taken as 32.50 nm" in said for said in ran.notes)
         assert any(note in said for said in ran.notes)
     broken = good.copy()
     broken[3, 3] = np.nan
@@ -78,15 +79,42 @@ def test_a_measured_psf_and_what_is_wrong_with_one(cli, save, cell, scratch):
         (np.roll(good, 5, 0), "found it 5 px down and 0 px right"),
         (np.stack([good, good]), "a PSF of one plane"),
     ):
-        save("psf.tif", kernel.astype(np.float32), axes="YX" if kernel.ndim == 2 else "ZYX")
+        save("psf.tif", kernel.astype(np.float32), axes="YX" if kernel.ndim == 2 else "ZYX", pixel_nm=None)
         ran = cli(*words)
         assert ran.code == 2
         assert message in ran.errors[0]
 
 
+def test_a_psf_of_other_pixels_is_refused_and_never_overwritten(cli, save, cell, listing):
+    save("cell.tif", cell)
+    save("psf.tif", np.asarray(airy_psf(abbe_px=187.5 / 65, size=15)))  # on the camera's pixels of 65 nm
+    before = listing()
+    ran = cli("solve", "wiener", "cell.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif")
+    assert ran.code == 2
+    assert "with the pixels of the result (32.50 nm), got 65.00 nm in psf.tif" in ran.errors[0]
+    ran = cli("solve", "wiener", "cell.tif", "-o", "psf.tif", *OPTICS, "--psf", "psf.tif")
+    assert ran.code == 2
+    assert "the same file as the input psf.tif" in ran.errors[0]
+    assert listing() == before
+    words = ("solve", "wiener", "cell.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif", "--factor", "1")
+    assert cli(*words).code == 0
+
+
+def test_objects_are_not_dimmed_for_noise_that_was_cut_off(cli, save, rng, scratch):
+    # A faint object in a dark, noisy field: the negative noise that a method cuts off outweighs it.
+    field = rng.normal(100, 5, (64, 64))
+    field[30:34, 30:34] += 60
+    save("dark.tif", field.astype(np.float32))
+    ran = cli("solve", "richardson-lucy", "dark.tif", "-o", "out.tif", *OPTICS, "--background", "100")
+    assert ran.code == 0
+    assert any("times the light of the image" in note for note in ran.notes)
+    assert tifffile.imread(scratch / "out.tif")[52:76, 52:76].sum() > 0.7 * 960
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("wiener cell.tif -o out.tif --background 1e4", "nothing above 10000; check --background"),
         ("", "expected a method and a TIFF file, got nothing"),
         ("lucy cell.tif -o out.tif", "a method among richardson-lucy, .*, got 'lucy'; name it first"),
         ("wiener -o out.tif", "at least one TIFF file, got none"),

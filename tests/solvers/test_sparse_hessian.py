@@ -119,6 +119,7 @@ def test_the_unit_does_not_matter(rng):
     image = rng.poisson(30.0, (24, 24)).astype(np.float32)
     np.testing.assert_allclose(_clean(100 * image), 100 * np.asarray(_clean(image)), rtol=1e-3)
     assert not np.asarray(_clean(np.zeros((16, 16), np.float32))).any()
+    assert not np.asarray(_clean(np.full((16, 16), -3.0, np.float32))).any()  # all below the background
 
 
 @pytest.mark.parametrize(
