@@ -78,14 +78,8 @@ def evaluate_file(result: Path, options: EvaluateOptions) -> str:
     notes = tuple(dict.fromkeys(note for e in evaluations for note in e.notes))
     if options.json is not None:
         with atomic_path(options.json) as temporary:
-            temporary.write_text(
-                json.dumps(
-                    {**scores, "raw": raw_scores, "planes": len(evaluations), "notes": notes},
-                    indent=1,
-                    allow_nan=False,
-                ),
-                encoding="utf-8",
-            )
+            report = {**scores, "raw": raw_scores, "planes": len(evaluations), "notes": notes}
+            temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
     if options.figure is not None:
         brightest = int(np.argmax([plane.sum(dtype=np.float64) for plane in planes["raw"]]))
         draw_evaluation(

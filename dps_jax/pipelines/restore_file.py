@@ -139,8 +139,8 @@ def _say(result: Restored, prefix: str, log: Log) -> None:
 def _adapted(told: Adaptation) -> str:
     verdict = "the adapted network is used" if told.kept else "no better, so the weights are used as they are"
     return (
-        f"adapted by {told.steps} steps: objective on other splits of the photons {told.before:.5g} before, {told.after:.5g} "
-        f"after; {verdict}"
+        f"adapted by {told.steps} steps: objective on other splits of the photons {told.before:.5g} before, "
+        f"{told.after:.5g} after; {verdict}"
     )
 
 

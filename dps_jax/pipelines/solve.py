@@ -104,7 +104,8 @@ METHODS: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
     "rolling-ball": lambda image, psf, s, factor, fwhm_px: image,
 }
 _NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount of light"
-# A correction of the light by more than this would be no correction; the result is left as it is, and that is said.
+# Negative noise that a method cuts off, and light at the border, are a percent or so of the light. In an image that is
+# mostly noise around nothing they are most of it, and objects must not be dimmed to pay for that.
 _LIGHT_TRUST = 0.1
 # FWHM of the Airy pattern in Abbe periods: 0.5145 wavelength / NA over wavelength / (2 NA).
 _FWHM_ABBE = 1.029
@@ -186,10 +187,14 @@ def solve(
             _run(jnp.asarray(frame), jnp.asarray(kernel), method, settings, factor, _FWHM_ABBE * abbe_px)
         )
         if method != "mssr":
-            factor_ = _light_factor(light, float(found.sum(dtype=np.float64)))
-            found = found * np.float32(factor_)
-            if abs(factor_ - 1) > _LIGHT_TRUST:
-                notes += (f"frame {done}: the result held {1 / factor_:.2f} times the light of the image",)
+            held = float(found.sum(dtype=np.float64))
+            if light > 0 and held > 0 and abs(light / held - 1) <= _LIGHT_TRUST:
+                found = found * np.float32(light / held)
+            else:
+                notes += (
+                    f"frame {done} holds {light:.4g} above the background and its result {held:.4g}: noise outweighs"
+                    " the light, and the result is left as it is",
+                )
         results.append(found)
         light_in, light_out = light_in + light, light_out + float(found.sum(dtype=np.float64))
         if progress is not None:
@@ -203,18 +208,6 @@ def solve(
         method != "mssr",
         (*notes, _NO_OBJECT) if method == "mssr" else notes,
     )
-
-
-def _light_factor(light: float, found: float) -> float:
-    """Return what brings a result to the light of its image.
-
-    Negative noise that a method cut off, and light at the border, are a percent or so. In an image that is mostly
-    noise around nothing they are most of it; the objects must not be dimmed to pay for that.
-    """
-    if light <= 0 or found <= 0:
-        return 1.0
-    factor = light / found
-    return factor if abs(factor - 1) <= _LIGHT_TRUST else 1.0
 
 
 def _rolled(image: np.ndarray, stack: np.ndarray, system: OpticalSystem, settings: Settings) -> Solved:
