@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from dps_jax.cli import say
 from dps_jax.io import UserError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -43,6 +44,20 @@ def required(output: Path | None, what: str) -> Path:
     if output is None:
         raise UserError(f"expected an output, got none; give {what} with -o.")
     return output
+
+
+def run_each(work: Callable[[Path, Path], None], targets: Sequence[tuple[Path, Path]], *, done: str) -> int:
+    """Do what can be done and say what cannot be; return 0, 2 if nothing was ``done``, or 3 if some was not."""
+    failed = 0
+    for source, target in targets:
+        try:
+            work(source, target)
+        except (UserError, ValueError) as problem:
+            failed += 1
+            say(f"error: {problem}" if str(source) in str(problem) else f"error: {source}: {problem}")
+    if failed:
+        say(f"error: {failed} of {len(targets)} files could not be {done}; the reasons are above.")
+    return 0 if not failed else 2 if failed == len(targets) else 3
 
 
 @contextlib.contextmanager

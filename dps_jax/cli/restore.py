@@ -11,7 +11,7 @@ import tyro
 
 from dps_jax import _checks
 from dps_jax.cli import parsing, say
-from dps_jax.cli.outputs import made_folder, pair_outputs
+from dps_jax.cli.outputs import made_folder, pair_outputs, run_each
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
 
@@ -101,7 +101,9 @@ def run(arguments: Arguments) -> int:
         if len(targets) == 1:
             _restore(arguments, network, *targets[0])
             return 0
-        return _restore_all(arguments, network, targets)
+        return run_each(
+            lambda source, target: _restore(arguments, network, source, target), targets, done="restored"
+        )
 
 
 def _check_numbers(arguments: Arguments) -> None:
@@ -130,20 +132,6 @@ def _check_numbers(arguments: Arguments) -> None:
             f"expected --na to be at most the refractive index of the immersion medium, got {arguments.na:g} "
             f"above {arguments.refractive_index:g}; check --na and --refractive-index."
         )
-
-
-def _restore_all(arguments: Arguments, network: Network, targets: list[tuple[Path, Path]]) -> int:
-    """Restore what can be restored and say what cannot."""
-    failed = 0
-    for source, target in targets:
-        try:
-            _restore(arguments, network, source, target)
-        except (UserError, ValueError) as problem:
-            failed += 1
-            say(f"error: {problem}" if str(source) in str(problem) else f"error: {source}: {problem}")
-    if failed:
-        say(f"error: {failed} of {len(targets)} files could not be restored; the reasons are above.")
-    return 0 if not failed else 2 if failed == len(targets) else 3
 
 
 def _restore(arguments: Arguments, network: Network, source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import tyro
 
 from dps_jax import _checks
 from dps_jax.cli import parsing, say
-from dps_jax.cli.outputs import made_folder, pair_outputs
+from dps_jax.cli.outputs import made_folder, pair_outputs, run_each
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
 
@@ -103,16 +103,7 @@ def run(arguments: Arguments) -> int:
         if len(targets) == 1:
             _solve(options, *targets[0])
             return 0
-        failed = 0
-        for source, target in targets:
-            try:
-                _solve(options, source, target)
-            except (UserError, ValueError) as problem:
-                failed += 1
-                say(f"error: {problem}" if str(source) in str(problem) else f"error: {source}: {problem}")
-        if failed:
-            say(f"error: {failed} of {len(targets)} files could not be solved; the reasons are above.")
-        return 0 if not failed else 2 if failed == len(targets) else 3
+        return run_each(lambda source, target: _solve(options, source, target), targets, done="solved")
 
 
 def _method(arguments: Arguments) -> tuple[str, list[Path]]:

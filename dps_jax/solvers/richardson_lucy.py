@@ -145,18 +145,20 @@ def richardson_lucy(
 
 def _accelerated(step: Step, start: Array, iterations: int | Array, axes: tuple[int, ...]) -> Array:
     """Extrapolate before every step by the share of the last step that the one before would have foretold."""
-
-    def body(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, before, gradient, gradient_before = carry
-        agreement = jnp.sum(gradient * gradient_before, axis=axes, keepdims=True)
-        size = jnp.sum(gradient_before**2, axis=axes, keepdims=True)
-        share = jnp.clip(agreement / jnp.maximum(size, _TINY), 0.0, 1.0)
-        ahead = jnp.maximum(x + share * (x - before), 0.0)
-        new = step(ahead)
-        return new, x, new - ahead, gradient
-
     none = jnp.zeros_like(start)
-    return jax.lax.fori_loop(0, iterations, body, (start, start, none, none))[0]
+    carry = (start, start, none, none)
+    return jax.lax.fori_loop(0, iterations, lambda _, c: _extrapolated(step, c, axes), carry)[0]
+
+
+def _extrapolated(step: Step, carry: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:
+    """Take one step from (estimate, the one before, its change by the last step, by the one before)."""
+    x, before, gradient, gradient_before = carry
+    agreement = jnp.sum(gradient * gradient_before, axis=axes, keepdims=True)
+    size = jnp.sum(gradient_before**2, axis=axes, keepdims=True)
+    share = jnp.clip(agreement / jnp.maximum(size, _TINY), 0.0, 1.0)
+    ahead = jnp.maximum(x + share * (x - before), 0.0)
+    new = step(ahead)
+    return new, x, new - ahead, gradient
 
 
 def poisson_deviance(image: Array, predicted: Array, *, axes: int = 2) -> Array:
@@ -226,14 +228,10 @@ def richardson_lucy_until_explained(
         return (count < iterations) & (deviance > discrepancy)
 
     def body(carry: Any) -> Any:
-        count, x, before, gradient, gradient_before = carry
-        share = jnp.zeros(())
+        count, x, *rest = carry
         if accelerated:
-            size = jnp.maximum(jnp.sum(gradient_before**2), _TINY)
-            share = jnp.clip(jnp.sum(gradient * gradient_before) / size, 0.0, 1.0)
-        ahead = jnp.maximum(x + share * (x - before), 0.0)
-        new = step(ahead)
-        return count + 1, new, x, new - ahead, gradient
+            return count + 1, *_extrapolated(step, (x, *rest), axes)
+        return count + 1, step(x), *rest
 
     none = jnp.zeros_like(start)
     first = (jnp.zeros((), jnp.int32), start, start, none, none)

@@ -66,4 +66,6 @@ def test_richardson_lucy(benchmark):
         print(f"{name}: {value:.3f}")
     benchmark.extra_info.update({**medians, **ratios})
     benchmark.pedantic(lambda: jax.block_until_ready(ours(given)), rounds=3)
-    assert ratios["scikit-image over ours"] > 1
+    # Both fail as measured; they are what is wanted.
+    assert ratios["scikit-image over ours"] >= 3
+    assert ratios["ours over bare FFTs"] <= 1.5

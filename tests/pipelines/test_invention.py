@@ -67,4 +67,5 @@ def test_an_empty_field_stays_empty(released, make_system, seed):
     camera = result.reshape(SIDE, 2, SIDE, 2).sum((1, 3))
     assert camera.std() < 0.5 * dark.std()  # measured: 0.27
     assert camera.max() < 5 * dark.std()
+    assert result.max() < np.abs(dark).max()
     assert result.sum() == pytest.approx(0.0, abs=SIDE**2 * 0.5)

@@ -163,6 +163,10 @@ def test_bars_have_their_pitch_and_nothing_coarser(abbe_px):
         assert spectrum[frequency_px < 0.8 / pitch_px].max() < 0.05 * spectrum.max()
 
 
+# Families that rarely leave a frame dim, into which something far brighter could move.
+OFTEN_ALL_OVER = tuple(f for f in structures.TRAINING_FAMILIES if f not in ("arrays", "dead_leaves"))
+
+
 def test_the_first_frame_is_the_scene_and_the_rest_follows_slowly():
     for seed in range(4):
         movie = structures.moving_scene(
@@ -170,7 +174,7 @@ def test_the_first_frame_is_the_scene_and_the_rest_follows_slowly():
             (40, 56),
             frames=6,
             abbe_px=5.0,
-            families=structures.TRAINING_FAMILIES,
+            families=OFTEN_ALL_OVER,
         )
         assert movie.shape == (6, 40, 56)
         assert movie.dtype == np.float32
@@ -179,9 +183,7 @@ def test_the_first_frame_is_the_scene_and_the_rest_follows_slowly():
         assert gaussian_filter(movie[0], 1.0).max() == pytest.approx(1.0, rel=0.02)
         smooth = gaussian_filter(movie, (0, 2, 2))
         near, far = (np.mean((smooth[k] - smooth[0]) ** 2) for k in (1, 5))
-        # Something brighter may have moved in by the last frame, but not by the second.
-        assert 0 < near < far
-        assert near < np.mean(smooth[0] ** 2)
+        assert 0 < near < far < np.mean(smooth[0] ** 2)
 
 
 def test_motion_begins_at_rest_and_stays_within_its_bounds(rng):
