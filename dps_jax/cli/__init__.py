@@ -22,7 +22,7 @@ COMMANDS = {
     "restore": "sharpen TIFF images with the released, or your own, network",
     "train": "train a network without ground truth on scenes and your own images",
     "simulate": "write scenes with known truth as a microscope would see them",
-    "solve": "classical methods: Richardson-Lucy, Wiener, sparse-Hessian, MSSR, rolling ball",
+    "solve": "the field's methods: Richardson-Lucy, Wiener, sparse-Hessian, MSSR, blind deconvolution",
     "evaluate": "score a result: resolution, fidelity, and truth where it is known",
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
 }

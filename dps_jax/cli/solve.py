@@ -1,4 +1,4 @@
-"""``dps-jax solve METHOD``: the field's classical methods, with the file handling of ``restore``."""
+"""``dps-jax solve METHOD``: the field's methods, classical and blind, with the file handling of ``restore``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ METHODS = (
     "sparse-hessian",
     "mssr",
     "rolling-ball",
+    "self-deblur",
+    "w-dip",
 )
+_BLIND = ("self-deblur", "w-dip")
 _POSITIVE = ("na", "pixel_size_nm", "modulation", "refractive_index", "noise_to_signal", "weight", "fidelity")
 
 Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
@@ -34,10 +37,11 @@ Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Deconvolve, sharpen or take the background off by a classical method.
+    """Deconvolve, sharpen or take the background off by one of the field's methods.
 
-    METHOD is one of richardson-lucy, richardson-lucy-tv, wiener, tikhonov, sparse-hessian, mssr, rolling-ball. All work
-    plane by plane on 2D images and stacks.
+    METHOD is one of richardson-lucy, richardson-lucy-tv, wiener, tikhonov, sparse-hessian, mssr, rolling-ball; or,
+    where the PSF is not known, self-deblur or w-dip, which fit untrained networks to each plane. All work plane by
+    plane on 2D images and stacks.
     """
 
     words: Annotated[
@@ -61,13 +65,14 @@ class Arguments:
     refractive_index: float = 1.515
     """Of the immersion medium."""
     factor: int = 2
-    """Result pixels per input pixel along each axis (rolling-ball: always 1)."""
+    """Result pixels per input pixel along each axis (rolling-ball, self-deblur, w-dip: always 1)."""
     psf: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Measured PSF, a TIFF with the result's pixels, no background and its peak in the middle; by default the srPSF."""
     background: Unset = None
     """The constant background level in the image's unit; by default measured."""
     iterations: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Of richardson-lucy (by default 20), -tv (50), or the last stage of sparse-hessian (10)."""
+    """Of richardson-lucy (by default 20), -tv (50), the last stage of sparse-hessian (10), self-deblur and w-dip (2000;
+    published with 5000)."""
     accelerated: bool = False
     """Richardson-Lucy with extrapolation (Biggs and Andrews 1997)."""
     tv_weight: float = 0.005
@@ -84,6 +89,14 @@ class Arguments:
     """Of mssr, 0 or more."""
     radius_nm: float = 3000.0
     """Of the rolling ball."""
+    kernel_px: int = 15
+    """Of self-deblur and w-dip: side of the kernel to be found, odd, at least as wide as the blur."""
+    features: int = 32
+    """Of self-deblur and w-dip: width of the image's network (published with 128, for a GPU)."""
+    seed: int = 0
+    """Of self-deblur and w-dip."""
+    kernel: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Of self-deblur and w-dip: TIFF for the kernel that was found."""
 
 
 def parse(words: list[str]) -> Arguments:
@@ -94,6 +107,7 @@ def parse(words: list[str]) -> Arguments:
 def run(arguments: Arguments) -> int:
     """Solve every input; return 0, 2 if none could be solved, or 3 if some could not."""
     method, inputs = _method(arguments)
+    _check_kernel(arguments, method, inputs)
     targets, folder = pair_outputs(inputs, arguments.output, suffix=method.replace("-", "_"))
     _check_numbers(arguments)
     with made_folder(folder) if folder else contextlib.nullcontext():
@@ -115,6 +129,19 @@ def _method(arguments: Arguments) -> tuple[str, list[Path]]:
     return method, [Path(file) for file in files]
 
 
+def _check_kernel(arguments: Arguments, method: str, inputs: list[Path]) -> None:
+    if arguments.kernel is None:
+        return
+    if method not in _BLIND or arguments.psf is not None:
+        raise UserError(
+            f"expected --kernel with {' or '.join(_BLIND)} and no --psf: nothing else finds a kernel."
+        )
+    if len(inputs) > 1:
+        raise UserError(
+            f"expected one file with --kernel, got {len(inputs)}: it would hold the last kernel only."
+        )
+
+
 def _check_numbers(arguments: Arguments) -> None:
     for name in _POSITIVE:
         value = getattr(arguments, name)
@@ -126,6 +153,11 @@ def _check_numbers(arguments: Arguments) -> None:
         _checks.non_negative(parsing.flag(name), getattr(arguments, name))
     _checks.positive("--radius-nm", arguments.radius_nm)
     _checks.positive_integer("--factor", arguments.factor)
+    _checks.positive_integer("--features", arguments.features)
+    if arguments.kernel_px < 3 or arguments.kernel_px % 2 == 0:
+        raise UserError(f"expected --kernel-px to be odd and 3 or more, got {arguments.kernel_px}.")
+    if arguments.seed < 0:
+        raise UserError(f"expected --seed to be 0 or more, got {arguments.seed}.")
     if arguments.iterations is not None:
         _checks.positive_integer("--iterations", arguments.iterations)
     if arguments.order < 0:

@@ -1,6 +1,6 @@
-"""The classical methods on images as they come: background taken off, PSF made or checked, one method, light counted.
+"""The field's methods on images as they come: background taken off, PSF made or checked, one method, light counted.
 
-Arrays are ``(y, x)`` or ``(frame, y, x)``; each frame is solved by itself. Nothing here was trained.
+Arrays are ``(y, x)`` or ``(frame, y, x)``; each frame is solved by itself. Nothing here was trained beforehand.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dps_jax.operators.sampling import resample
 from dps_jax.optics.psf import srpsf
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines import photometry
+from dps_jax.pipelines.deep_prior import fit_deep_prior
+from dps_jax.training.deep_prior import Deblurred, DeepPrior
 from dps_jax.typing import Array
 
 
@@ -36,11 +38,14 @@ class Settings:
     sparsity: float = 10.0
     order: int = 1
     radius_nm: float = 3000.0
+    kernel_px: int = 15
+    features: int = 32
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """A result, its pixel size, what was done, and notes."""
+    """A result, its pixel size, what was done, notes, and the kernel ``(ky, kx)`` of each frame where it was found."""
 
     image: np.ndarray
     pixel_size_nm: float
@@ -48,12 +53,26 @@ class Solved:
     light_out_over_in: float
     conserves_light: bool
     notes: tuple[str, ...]
+    kernels: tuple[np.ndarray, ...] = ()
+
+
+_ITERATIONS = {
+    "richardson-lucy": 20,
+    "richardson-lucy-tv": 50,
+    "sparse-hessian": 10,
+    "self-deblur": 2000,
+    "w-dip": 2000,
+}
+
+
+def _count(settings: Settings, method: str) -> int:
+    return _ITERATIONS[method] if settings.iterations is None else settings.iterations
 
 
 # Methods that work on the result's own grid get the image interpolated to it.
 def _richardson_lucy(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
     return solvers.richardson_lucy(
-        image, psf, iterations=s.iterations or 20, factor=factor, accelerated=s.accelerated
+        image, psf, iterations=_count(s, "richardson-lucy"), factor=factor, accelerated=s.accelerated
     )
 
 
@@ -61,7 +80,7 @@ def _richardson_lucy_tv(image: Array, psf: Array, s: Settings, factor: int, fwhm
     return solvers.richardson_lucy(
         image,
         psf,
-        iterations=s.iterations or 50,
+        iterations=_count(s, "richardson-lucy-tv"),
         factor=factor,
         accelerated=s.accelerated,
         tv_weight=s.tv_weight,
@@ -86,7 +105,7 @@ def _sparse_hessian(image: Array, psf: Array, s: Settings, factor: int, fwhm_px:
         psf,
         fidelity=s.fidelity,
         sparsity=s.sparsity,
-        deconvolution_iterations=s.iterations or 10,
+        deconvolution_iterations=_count(s, "sparse-hessian"),
     )
 
 
@@ -94,15 +113,29 @@ def _mssr(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) ->
     return solvers.mssr(image, fwhm_px=fwhm_px, order=s.order, magnification=factor)
 
 
-METHODS: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
+_ONE_CALL: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
     "richardson-lucy": _richardson_lucy,
     "richardson-lucy-tv": _richardson_lucy_tv,
     "wiener": _wiener,
     "tikhonov": _tikhonov,
     "sparse-hessian": _sparse_hessian,
     "mssr": _mssr,
-    "rolling-ball": lambda image, psf, s, factor, fwhm_px: image,
 }
+_FITTED = ("self-deblur", "w-dip")
+# What each method reads of the settings, which is what a file says of them.
+METHODS: dict[str, tuple[str, ...]] = {
+    "richardson-lucy": ("iterations", "accelerated"),
+    "richardson-lucy-tv": ("iterations", "accelerated", "tv_weight"),
+    "wiener": ("noise_to_signal",),
+    "tikhonov": ("weight",),
+    "sparse-hessian": ("fidelity", "sparsity", "iterations"),
+    "mssr": ("order",),
+    "rolling-ball": ("radius_nm",),
+    "self-deblur": ("kernel_px", "iterations", "features", "seed"),
+    "w-dip": ("kernel_px", "iterations", "features", "seed"),
+}
+ON_THE_OWN_GRID = ("rolling-ball", *_FITTED)
+WITHOUT_PSF = ("rolling-ball", "mssr")
 _NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount of light"
 # Negative noise that a method cuts off, and light at the border, are a percent or so of the light. In an image that is
 # mostly noise around nothing they are most of it, and objects must not be dimmed to pay for that.
@@ -113,7 +146,7 @@ _FWHM_ABBE = 1.029
 
 @partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
 def _run(image: Array, psf: Array, method: str, settings: Settings, factor: int, fwhm_px: float) -> Array:
-    return METHODS[method](image, psf, settings, factor, fwhm_px)
+    return _ONE_CALL[method](image, psf, settings, factor, fwhm_px)
 
 
 def solve(
@@ -140,13 +173,14 @@ def solve(
     settings
         Numbers of the method.
     factor
-        Result pixels per image pixel along each axis; 1 for the rolling ball.
+        Result pixels per image pixel along each axis; 1 for :data:`ON_THE_OWN_GRID`, whatever is said.
     psf
-        Measured kernel on the *result's* grid, see :func:`usable_psf`; by default the srPSF of ``system``.
+        Measured kernel on the *result's* grid, see :func:`usable_psf`; by default the srPSF of ``system``, or, for
+        ``self-deblur`` and ``w-dip``, whatever they find.
     background
         Constant level in camera units; by default measured.
     progress
-        Called with (frames done, frames in all).
+        Called with (frames, or iterations of the fitted methods, done, and in all).
 
     Returns
     -------
@@ -161,6 +195,7 @@ def solve(
     _checks.one_of("method", method, tuple(METHODS))
     _checks.positive_integer("factor", factor)
     settings = settings or Settings()
+    factor = 1 if method in ON_THE_OWN_GRID else factor
     image = np.asarray(image)
     if image.ndim not in (2, 3):
         raise ValueError(f"expected an image (y, x) or a stack (frame, y, x), got shape {image.shape}")
@@ -173,19 +208,25 @@ def solve(
     if method == "rolling-ball":
         return _rolled(image, stack, system, settings)
     fine = dataclasses.replace(system, pixel_size_nm=float(system.pixel_size_nm) / factor)
-    kernel, notes = (np.asarray(srpsf(fine)), ()) if psf is None else usable_psf(psf)
+    kernel, notes = (None, ()) if psf is None else usable_psf(psf)
     above = stack.astype(np.float32) - np.float32(background)
     if float(above.sum(dtype=np.float64)) <= 0:
         raise ValueError(
             f"expected an image with light above its background, found nothing above {background:.6g}; "
             "check --background"
         )
-    results, light_in, light_out = [], 0.0, 0.0
+    results, kernels, light_in, light_out = [], [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
-        found = np.asarray(
-            _run(jnp.asarray(frame), jnp.asarray(kernel), method, settings, factor, _FWHM_ABBE * abbe_px)
-        )
+        if method in _FITTED:
+            fitted = _fit(frame, kernel, method, settings, _after(progress, done - 1, len(above)))
+            found = np.asarray(fitted.image)
+            kernels.append(np.asarray(fitted.kernel))
+        else:
+            known = srpsf(fine) if kernel is None else kernel
+            found = np.asarray(
+                _run(jnp.asarray(frame), jnp.asarray(known), method, settings, factor, _FWHM_ABBE * abbe_px)
+            )
         if method != "mssr":
             held = float(found.sum(dtype=np.float64))
             if light > 0 and held > 0 and abs(light / held - 1) <= _LIGHT_TRUST:
@@ -197,7 +238,7 @@ def solve(
                 )
         results.append(found)
         light_in, light_out = light_in + light, light_out + float(found.sum(dtype=np.float64))
-        if progress is not None:
+        if progress is not None and method not in _FITTED:
             progress(done, len(above))
     out = np.stack(results)
     return Solved(
@@ -207,7 +248,33 @@ def solve(
         light_out / light_in if light_in > 0 else 1.0,
         method != "mssr",
         (*notes, _NO_OBJECT) if method == "mssr" else notes,
+        tuple(kernels) if psf is None else (),
     )
+
+
+def _fit(
+    frame: np.ndarray,
+    psf: np.ndarray | None,
+    method: str,
+    settings: Settings,
+    progress: Callable[[int, int], None] | None,
+) -> Deblurred:
+    prior = DeepPrior(
+        kernel_px=settings.kernel_px,
+        iterations=_count(settings, method),
+        features=settings.features,
+        guided=method == "w-dip",
+    )
+    return fit_deep_prior(frame, prior, psf=psf, seed=settings.seed, progress=progress)
+
+
+def _after(
+    progress: Callable[[int, int], None] | None, frames: int, count: int
+) -> Callable[[int, int], None] | None:
+    """Return a report of iterations in one frame as a report of iterations in all of them."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(frames * total + done, count * total)
 
 
 def _rolled(image: np.ndarray, stack: np.ndarray, system: OpticalSystem, settings: Settings) -> Solved:
@@ -271,6 +338,7 @@ def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     return (kernel / total).astype(np.float32), tuple(notes)
 
 
-def describe(settings: Settings) -> dict[str, Any]:
-    """Return the settings for a file's metadata."""
-    return {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}
+def describe(settings: Settings, method: str) -> dict[str, Any]:
+    """Return what the method reads of the settings, for a file's metadata."""
+    used = {name: getattr(settings, name) for name in METHODS[method]}
+    return used | ({"iterations": _count(settings, method)} if "iterations" in used else {})

@@ -1,4 +1,4 @@
-"""Run a classical method on a file: read, check, solve every plane, write with everything needed to repeat it."""
+"""Run one of the field's methods on a file: read, check, solve every plane, write with what it takes to repeat it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dps_jax import __version__
-from dps_jax.io import UserError, read_image
+from dps_jax.io import UserError, check_output, read_image, write_image
 from dps_jax.pipelines.file_checks import check_scales
 from dps_jax.pipelines.file_planes import read_planes
-from dps_jax.pipelines.solve import Settings, Solved, describe, solve
+from dps_jax.pipelines.solve import ON_THE_OWN_GRID, WITHOUT_PSF, Settings, Solved, describe, solve
 
 Log = Callable[[str], None]
 # Pixel sizes in files are rounded; a kernel off by more than this is the wrong one.
@@ -22,7 +22,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SolveOptions:
-    """What a user may say; None or empty leaves it to the file or to measurement."""
+    """What a user may say; None or empty leaves it to the file or to measurement.
+
+    ``kernel`` is where the kernels go that a blind method finds, one plane per plane of the input.
+    """
 
     method: str
     na: float | None = None
@@ -32,6 +35,7 @@ class SolveOptions:
     refractive_index: float = 1.515
     factor: int = 2
     psf: Path | None = None
+    kernel: Path | None = None
     background: float | None = None
     settings: Settings = field(default_factory=Settings)
 
@@ -49,11 +53,14 @@ def solve_file(
         For numbers out of range.
     """
     planes = read_planes(source, target, options)
+    if options.kernel is not None:
+        check_output(options.kernel, inputs=[source, target])
     log(planes.summary)
     notes = planes.notes + check_scales(planes.image, planes.systems)
     psf = None
-    if options.psf is not None:
-        psf, psf_notes = _read_psf(options.psf, planes.pixel_size_nm / options.factor)
+    if options.psf is not None and options.method not in WITHOUT_PSF:
+        factor = 1 if options.method in ON_THE_OWN_GRID else options.factor
+        psf, psf_notes = _read_psf(options.psf, planes.pixel_size_nm / factor)
         notes += psf_notes
     results: list[Solved] = []
     count = len(planes.channels)
@@ -80,21 +87,34 @@ def solve_file(
     notes += tuple(dict.fromkeys(note for solved in results for note in solved.notes))
     for note in notes:
         log(f"note: {note}")
+    kernels = [kernel for solved in results for kernel in solved.kernels]
+    description = {
+        "software": f"dps_jax {__version__}",
+        "operation": f"solve {options.method}",
+        "input": source.name,
+        "settings": describe(options.settings, options.method),
+    }
+    if kernels and options.kernel is not None:
+        write_image(
+            options.kernel,
+            np.stack(kernels),
+            axes="TYX",
+            pixel_size_nm=results[0].pixel_size_nm,
+            description={**description, "operation": f"kernel found by {options.method}"},
+        )
+        log(f"wrote {options.kernel}: the kernel of each plane")
     planes.write(
         target,
         [solved.image for solved in results],
         pixel_size_nm=results[0].pixel_size_nm,
         description={
-            "software": f"dps_jax {__version__}",
-            "operation": f"solve {options.method}",
-            "input": source.name,
-            "settings": describe(options.settings),
+            **description,
             "optics": {
                 k: v
                 for k, v in asdict(options).items()
-                if k not in ("settings", "psf", "method") and v is not None
+                if k not in ("settings", "psf", "kernel", "method") and v is not None
             },
-            "psf": "srPSF of the optics" if options.psf is None else options.psf.name,
+            "psf": _psf_origin(options, found=bool(kernels)),
             "backgrounds": [solved.background for solved in results],
             "input_pixel_size_nm": planes.pixel_size_nm,
             "input_pixel_size_origin": planes.origin,
@@ -102,6 +122,14 @@ def solve_file(
         },
     )
     log(f"wrote {target}: pixel {results[0].pixel_size_nm:.2f} nm")
+
+
+def _psf_origin(options: SolveOptions, *, found: bool) -> str:
+    if options.method in WITHOUT_PSF:
+        return "none"
+    if found:
+        return "found from the image"
+    return "srPSF of the optics" if options.psf is None else options.psf.name
 
 
 def _read_psf(path: Path, pixel_size_nm: float) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from dps_jax.operators.forward import camera_image
 from dps_jax.synthetic import background, structures
 from dps_jax.training.config import ObjectiveConfig, SceneConfig, TrainConfig
-from dps_jax.training.folder import FolderPatches, ImagePatches
+from dps_jax.training.folder import FolderPatches
 from dps_jax.training.psf_bank import SCALE, PsfBank
 from dps_jax.training.scale_transfer import (
     MARGIN_PX,
@@ -149,7 +149,19 @@ def measured_side(config: SceneConfig) -> int:
     return SCALE * config.patch_px + 2 * MARGIN_PX
 
 
-def make_batches(config: TrainConfig, *, images: ImagePatches | None = None) -> Callable[[int], Batch]:
+class PatchSource(Protocol):
+    """Images that patches are cut from, besides or instead of the scenes; ``training.folder`` has those of files."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return (input, target, photons per unit in the target) of one patch."""
+        ...
+
+    def measure(self, rng: np.random.Generator) -> Measured:
+        """Return one image for the scale transfer, ``measured_side`` px a side, its photons split in two."""
+        ...
+
+
+def make_batches(config: TrainConfig, *, images: PatchSource | None = None) -> Callable[[int], Batch]:
     """Return ``batch(step)``: pure, and the same on every machine for one config.
 
     ``images`` stand in the place of the config's folder.

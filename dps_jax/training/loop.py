@@ -26,7 +26,12 @@ _DEAD_SHARE, _DEAD_LINES = 1e-3, 3
 
 
 def train(
-    config: TrainConfig, folder: Path, *, devices: int | None = None, report: Report | None = None
+    config: TrainConfig,
+    folder: Path,
+    *,
+    devices: int | None = None,
+    report: Report | None = None,
+    images: data.PatchSource | None = None,
 ) -> dict[str, Any]:
     """Run or resume a training in ``folder`` and return its parameters.
 
@@ -43,6 +48,9 @@ def train(
         Number of local devices to share the batch; by default as many as divide it.
     report
         Called with each log line.
+    images
+        Stand in the place of the config's folder, as for :func:`dps_jax.training.data.make_batches`; a run that is
+        resumed must be given the same.
 
     Raises
     ------
@@ -53,7 +61,9 @@ def train(
         for three log lines. The last checkpoint stays.
     """
     folder = Path(folder)
-    make_batch = data.make_batches(config)  # first: images that cannot be used leave no folder behind
+    make_batch = data.make_batches(
+        config, images=images
+    )  # first: images that cannot be used leave no folder behind
     _claim(folder, config)
     mesh = sharding.make_mesh(devices=_count_devices(config) if devices is None else devices)
     state = sharding.put_state(mesh, _initial_state(config))

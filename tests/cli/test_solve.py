@@ -21,16 +21,24 @@ def test_the_command_offers_what_the_pipeline_has():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_a_file(cli, save, cell, scratch, method):
     save("cell.tif", cell)
-    ran = cli("solve", method, "cell.tif", "-o", "out.tif", *OPTICS)
+    blind = method in ("self-deblur", "w-dip")
+    # Enough for a file to come out; how well they deblur is tested in tests/training.
+    short = ["--iterations", "30", "--features", "4", "--kernel-px", "7"] if blind else []
+    ran = cli("solve", method, "cell.tif", "-o", "out.tif", *OPTICS, *short)
     assert (ran.code, ran.out, ran.errors) == (0, "", [])
-    factor = 1 if method == "rolling-ball" else 2
+    factor = 1 if method == "rolling-ball" or blind else 2
     result = read_image(scratch / "out.tif")
     assert result.data.shape == tuple(factor * n for n in cell.shape)
     assert result.data.dtype == np.float32
     assert result.pixel_size_nm == pytest.approx(65 / factor, rel=1e-4)
     about = read_description(scratch / "out.tif")
     assert about["operation"] == f"solve {method}"
-    assert about["psf"] == "srPSF of the optics"
+    without = "none" if method in ("mssr", "rolling-ball") else "srPSF of the optics"
+    assert about["psf"] == ("found from the image" if blind else without)
+    iterations = {"richardson-lucy": 20, "richardson-lucy-tv": 50, "sparse-hessian": 10}
+    assert about["settings"].get("iterations") == (30 if blind else iterations.get(method))
+    if blind:
+        return  # a fit of 30 steps holds whatever light it holds
     if method not in ("mssr", "rolling-ball"):
         kept = re.search(r"background ([-\d.e+]+); light out/in ([\d.]+)", ran.err)
         assert float(kept[2]) == pytest.approx(1, abs=1e-3)
@@ -111,9 +119,37 @@ def test_objects_are_not_dimmed_for_noise_that_was_cut_off(cli, save, rng, scrat
     assert tifffile.imread(scratch / "out.tif")[52:76, 52:76].sum() > 0.7 * 960
 
 
+def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
+    save("stack.tif", np.stack([cell, cell[::-1]]), axes="TYX")
+    words = ("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, "--kernel", "kernel.tif")
+    short = ("--iterations", "3", "--features", "4", "--kernel-px", "7")
+    results = []
+    for _ in range(2):
+        assert cli(*words, *short).code == 0
+        results.append((scratch / "out.tif").read_bytes())
+    assert results[0] == results[1]
+    kernels = read_image(scratch / "kernel.tif")
+    assert kernels.data.shape == (2, 7, 7)
+    assert kernels.pixel_size_nm == pytest.approx(65)
+    assert kernels.data.min() >= 0
+    np.testing.assert_allclose(kernels.data.sum((1, 2)), 1, rtol=1e-5)
+    psf = np.asarray(airy_psf(abbe_px=187.5 / 65, size=15))
+    save("psf.tif", psf)
+    ran = cli("solve", "w-dip", "stack.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif", *short)
+    assert ran.code == 0
+    assert read_description(scratch / "out.tif")["psf"] == "psf.tif"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("self-deblur cell.tif -o out.tif --kernel-px 8", "--kernel-px to be odd and 3 or more, got 8"),
+        ("self-deblur cell.tif -o out.tif --kernel-px 61", "at least 122 px a side for this kernel"),
+        ("w-dip cell.tif -o out.tif --features 0", "--features"),
+        ("w-dip cell.tif -o out.tif --seed -1", "--seed to be 0 or more, got -1"),
+        ("wiener cell.tif -o out.tif --kernel k.tif", "--kernel with self-deblur or w-dip and no --psf"),
+        ("w-dip cell.tif cell.tif -o out --kernel k.tif", "one file with --kernel, got 2"),
+        ("w-dip cell.tif -o out.tif --kernel out.tif", "the same file as the input"),
         ("wiener cell.tif -o out.tif --background 1e4", "nothing above 10000; check --background"),
         ("", "expected a method and a TIFF file, got nothing"),
         ("lucy cell.tif -o out.tif", "a method among richardson-lucy, .*, got 'lucy'; name it first"),
