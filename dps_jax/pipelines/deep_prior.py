@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dps_jax import _checks
-from dps_jax.training.deep_prior import Deblurred, DeepPrior, make_fit
+from dps_jax.training.deep_prior import Deblurred, DeepPrior, Fit, make_fit
 
 # The sharp image is brighter than the blurred one where it is fine.
 _HEADROOM = 2.0
+
+
+@lru_cache(maxsize=8)
+def _compiled(shape: tuple[int, ...], prior: DeepPrior, psf_shape: tuple[int, ...] | None) -> Fit:
+    """Return a fit whose functions are compiled once for all images of a shape."""
+    fit = make_fit(shape, prior, psf_shape=psf_shape)
+    return Fit(jax.jit(fit.init), jax.jit(fit.step, donate_argnums=0), jax.jit(fit.result))
 
 
 def fit_deep_prior(
@@ -54,16 +61,15 @@ def fit_deep_prior(
     """
     white = _HEADROOM * float(np.max(image)) if white is None else white
     _checks.positive("the brightest value", white)
-    fit = make_fit(
-        jnp.asarray(image, jnp.float32) / white, prior, psf=None if psf is None else jnp.asarray(psf)
-    )
-    step = jax.jit(fit.step, donate_argnums=0)
-    state = jax.jit(fit.init)(jax.random.key(seed))
+    given = np.asarray(image, np.float32) / white
+    fit = _compiled(given.shape, prior, None if psf is None else np.shape(psf))
+    key = jax.random.key(seed)
+    state = fit.init(key, given) if psf is None else fit.init(key, given, psf)
     for done in range(1, prior.iterations + 1):
-        state = step(state)
+        state = fit.step(state)
         if progress is not None:
             progress(done, prior.iterations)
-    found = jax.jit(fit.result)(state)
+    found = fit.result(state)
     if not np.isfinite(float(found.loss)):
         raise FloatingPointError(f"expected a finite loss, got {float(found.loss)}; try another --seed")
     return found._replace(image=white * found.image)

@@ -76,28 +76,32 @@ class DeepPrior:
 
 
 class Fit(NamedTuple):
-    """``init(key)`` makes a state, ``step`` advances it by one iteration, ``result`` reads it; all three pure."""
+    """``init(key, image)`` makes a state, ``step`` advances it by one iteration, ``result`` reads it; all three pure.
 
-    init: Callable[[Array], State]
+    ``init(key, image, psf)`` for a known kernel. The image, ``(y, x)`` between 0 and 1 where 1 is the brightest value
+    that the sharp image may have, travels in the state, so that one compiled step serves all images of a shape.
+    """
+
+    init: Callable[..., State]
     step: Callable[[State], State]
     result: Callable[[State], Deblurred]
 
 
-def make_fit(image: Array, prior: DeepPrior, *, psf: Array | None = None) -> Fit:
+def make_fit(shape: tuple[int, ...], prior: DeepPrior, *, psf_shape: tuple[int, ...] | None = None) -> Fit:
     """Return the fit of untrained networks to one image.
 
     Parameters
     ----------
-    image
-        ``(y, x)`` between 0 and 1, where 1 is the brightest value that the sharp image may have.
+    shape
+        Of the image, ``(y, x)``.
     prior
         Sizes and length.
-    psf
-        The kernel ``(ky, kx)``, odd sides, unit sum, where it is known; then nothing is guided.
+    psf_shape
+        Shape ``(ky, kx)`` of the kernel, odd sides, where it is known; then nothing is guided.
 
     Returns
     -------
-    A :class:`Fit`. The result's image has the shape of ``image``; its light is whatever the fit found.
+    A :class:`Fit`. The result's image has the shape of the given one; its light is whatever the fit found.
 
     Raises
     ------
@@ -105,70 +109,69 @@ def make_fit(image: Array, prior: DeepPrior, *, psf: Array | None = None) -> Fit
         For an image that is not 2D, or is smaller than the kernel or than SSIM's window, or for a kernel with an even
         side.
     """
-    shape = jnp.shape(image)
     if len(shape) != 2:
         raise ValueError(f"expected an image (y, x), got shape {shape}")
-    if psf is not None:
-        check_kernel(psf)
-    kernel_shape = (prior.kernel_px, prior.kernel_px) if psf is None else jnp.shape(psf)
+    if psf_shape is not None:
+        check_kernel(jnp.zeros(psf_shape))
+    kernel_shape = (prior.kernel_px, prior.kernel_px) if psf_shape is None else psf_shape
     least = max(2 * max(kernel_shape), 11)
     if min(shape) < least:
         raise ValueError(
             f"expected an image of at least {least} px a side for this kernel, got shape {shape}"
         )
-    guided = prior.guided and psf is None
-    image = jnp.asarray(image, jnp.float32)
     multiple = 2**prior.levels
     # The camera sees light from as far outside as the kernel reaches; the network needs multiples of its coarsest grid.
     sides = [-(-(n + k - 1) // multiple) * multiple for n, k in zip(shape, kernel_shape, strict=True)]
     starts = [(s - n) // 2 for s, n in zip(sides, shape, strict=True)]
     inner = tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))
     painter = SkipNetwork(features=prior.features, levels=prior.levels)
-    lens = KernelNetwork(kernel_shape)
+    lens = KernelNetwork((prior.kernel_px, prior.kernel_px))
     optimizer = _optimizer(prior.iterations)
-    guide = _Guide(image, prior.kernel_px) if guided else None
+    guide = _Guide(prior.kernel_px) if prior.guided and psf_shape is None else None
 
-    def init(key: Array) -> State:
+    def init(key: Array, image: Array, psf: Array | None = None) -> State:
         a, b, c, d, rest = jax.random.split(key, 5)
         code = {"image": _CODE * jax.random.uniform(a, (1, *sides, _IMAGE_CODES))}
         params = {"image": painter.init(b, code["image"])["params"]}
+        given = {"image": jnp.asarray(image, jnp.float32)}
         if psf is None:
             code["kernel"] = _CODE * jax.random.uniform(c, (_KERNEL_CODES,))
             params["kernel"] = lens.init(d, code["kernel"])["params"]
-        state = {"params": params, "opt_state": optimizer.init(params), "code": code, "key": rest}
-        state |= {"step": jnp.zeros((), jnp.int32), "loss": jnp.zeros(())}
+        else:
+            given["psf"] = jnp.asarray(psf, jnp.float32)
+        state = {"given": given, "params": params, "opt_state": optimizer.init(params), "code": code}
+        state |= {"key": rest, "step": jnp.zeros((), jnp.int32), "loss": jnp.zeros(())}
         return state | ({"guide": guide.init()} if guide else {})
 
-    def draw(params: Params, code: Array, kernel_code: Array | None) -> tuple[Array, Array]:
-        kernel = lens.apply({"params": params["kernel"]}, kernel_code) if psf is None else jnp.asarray(psf)
+    def draw(params: Params, code: Array, state: State) -> tuple[Array, Array]:
+        kernel = state["given"].get("psf")
+        if kernel is None:
+            kernel = lens.apply({"params": params["kernel"]}, state["code"]["kernel"])
         return painter.apply({"params": params["image"]}, code)[0, ..., 0], kernel
 
-    def misfit(drawn: tuple[Array, Array], late: Array) -> Array:
-        predicted = convolve(*drawn)[inner]
-        return _distance(predicted, image, late)
-
     def step(state: State) -> State:
-        late = state["step"] >= _SSIM_FROM * prior.iterations
+        late, image = state["step"] >= _SSIM_FROM * prior.iterations, state["given"]["image"]
         shaken = jax.random.normal(jax.random.fold_in(state["key"], state["step"]), (1, *sides, _IMAGE_CODES))
-        code, kernel_code = state["code"]["image"] + _SHAKE * shaken, state["code"].get("kernel")
-        drawn, pull_back = jax.vjp(lambda p: draw(p, code, kernel_code), state["params"])
+        code = state["code"]["image"] + _SHAKE * shaken
+        drawn, pull_back = jax.vjp(lambda p: draw(p, code, state), state["params"])
         new = dict(state)
-        total = misfit
         if guide:
-            new["guide"] = guide.step(state["guide"], (drawn[0][inner], drawn[1]), late)
+            new["guide"] = guide.step(state["guide"], image, (drawn[0][inner], drawn[1]), late)
 
-            def total(drawn: tuple[Array, Array], late: Array) -> Array:
-                return misfit(drawn, late) + guide.agreement(
-                    new["guide"]["kernel"], (drawn[0][inner], drawn[1]), late
-                )
+        def misfit(drawn: tuple[Array, Array]) -> Array:
+            error = _distance(convolve(*drawn)[inner], image, late)
+            if guide:
+                seen = (drawn[0][inner], drawn[1])
+                error = error + guide.agreement(new["guide"]["kernel"], image, seen, late)
+            return error
 
-        loss, by_drawn = jax.value_and_grad(total)(drawn, late)
+        loss, by_drawn = jax.value_and_grad(misfit)(drawn)
         update, new["opt_state"] = optimizer.update(pull_back(by_drawn)[0], state["opt_state"])
         new["params"] = optax.apply_updates(state["params"], update)
         return new | {"step": state["step"] + 1, "loss": loss}
 
     def result(state: State) -> Deblurred:
-        drawn, kernel = draw(state["params"], state["code"]["image"], state["code"].get("kernel"))
+        drawn, kernel = draw(state["params"], state["code"]["image"], state)
         return Deblurred(drawn[inner], kernel, state["loss"])
 
     return Fit(init, step, result)
@@ -190,8 +193,8 @@ def _distance(image: Array, reference: Array, late: Array) -> Array:
 class _Guide:
     """W-DIP's second kernel, and the image that a Wiener filter makes with it."""
 
-    def __init__(self, image: Array, kernel_px: int) -> None:
-        self.image, self.reach = image, kernel_px // 2
+    def __init__(self, kernel_px: int) -> None:
+        self.reach = kernel_px // 2
         self.first = gaussian_psf(sigma_px=_GUIDE_WIDTH * (kernel_px - 1), size=kernel_px)
         grows = {int(at * (kernel_px - 1) / 10): 10.0 for at in _GUIDE_GROWS_AT}
         self.optimizer = optax.adam(optax.piecewise_constant_schedule(_GUIDE_RATE, grows))
@@ -199,21 +202,21 @@ class _Guide:
     def init(self) -> State:
         return {"kernel": self.first, "opt_state": self.optimizer.init(self.first)}
 
-    def agreement(self, kernel: Array, drawn: tuple[Array, Array], late: Array) -> Array:
+    def agreement(self, kernel: Array, image: Array, drawn: tuple[Array, Array], late: Array) -> Array:
         """Weigh how far the guide's kernel and image are from the drawn ones, at the shift that suits the kernels."""
         kernel = _unit(kernel)
         shift, apart = self._best_shift(kernel, drawn[1])
-        sharpened = jnp.abs(wiener(self.image, kernel, noise_to_signal=_GUIDE_NOISE))
-        r, (height, width) = self.reach, self.image.shape
+        sharpened = jnp.abs(wiener(image, kernel, noise_to_signal=_GUIDE_NOISE))
+        r, (height, width) = self.reach, image.shape
         # If the drawn kernel is the guide's moved by -d, the drawn image is the sharpened one moved by +d.
         moved = jax.lax.dynamic_slice(
             sharpened, (r - shift[0], r - shift[1]), (height - 2 * r, width - 2 * r)
         )
         return _AGREE_IMAGES * _distance(moved, drawn[0][r:-r, r:-r], late) + _AGREE_KERNELS * apart
 
-    def step(self, state: State, drawn: tuple[Array, Array], late: Array) -> State:
+    def step(self, state: State, image: Array, drawn: tuple[Array, Array], late: Array) -> State:
         def cost(kernel: Array) -> Array:
-            return self.agreement(kernel, drawn, late) + _GUIDE_NORM * jnp.sum(_unit(kernel) ** 2)
+            return self.agreement(kernel, image, drawn, late) + _GUIDE_NORM * jnp.sum(_unit(kernel) ** 2)
 
         update, opt_state = self.optimizer.update(jax.grad(cost)(state["kernel"]), state["opt_state"])
         return {"kernel": state["kernel"] + update, "opt_state": opt_state}

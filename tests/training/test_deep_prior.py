@@ -71,7 +71,7 @@ def test_the_guide_finds_the_shift_of_two_kernels_and_moves_its_image_along(stre
     kernel = np.zeros((9, 9), np.float32)
     kernel[3:6, 3:6] = rng.random((3, 3))
     kernel /= kernel.sum()
-    guide = _Guide(jnp.asarray(sharp), 9)
+    guide, seen = _Guide(9), jnp.asarray(sharp)
     drawn = np.roll(kernel, (2, -1), (0, 1))  # moved by -d with d = (-2, 1)
     shift, apart = guide._best_shift(jnp.asarray(kernel), jnp.asarray(drawn))
     np.testing.assert_array_equal(shift, (-2, 1))
@@ -80,10 +80,9 @@ def test_the_guide_finds_the_shift_of_two_kernels_and_moves_its_image_along(stre
     from dps_jax.solvers import wiener
 
     sharpened = np.abs(wiener(jnp.asarray(sharp), jnp.asarray(kernel), noise_to_signal=0.025))
+    late = jnp.asarray(False)
     here, there = (
-        float(
-            guide.agreement(jnp.asarray(kernel), (jnp.asarray(image), jnp.asarray(drawn)), jnp.asarray(False))
-        )
+        float(guide.agreement(jnp.asarray(kernel), seen, (jnp.asarray(image), jnp.asarray(drawn)), late))
         for image in (np.roll(sharpened, (-2, 1), (0, 1)), np.roll(sharpened, (2, -1), (0, 1)))
     )
     assert here < 1e-9
@@ -121,9 +120,9 @@ def test_networks_keep_their_promises():
     [
         (lambda: DeepPrior(kernel_px=4), "kernel_px to be odd"),
         (lambda: DeepPrior(kernel_px=5, iterations=0), "iterations"),
-        (lambda: make_fit(np.ones((2, 32, 32)), DeepPrior(kernel_px=5)), "image \\(y, x\\)"),
-        (lambda: make_fit(np.ones((16, 32)), DeepPrior(kernel_px=9)), "at least 18 px a side"),
-        (lambda: make_fit(np.ones((32, 32)), DeepPrior(kernel_px=5), psf=np.ones((4, 4))), "odd sides"),
+        (lambda: make_fit((2, 32, 32), DeepPrior(kernel_px=5)), "image \\(y, x\\)"),
+        (lambda: make_fit((16, 32), DeepPrior(kernel_px=9)), "at least 18 px a side"),
+        (lambda: make_fit((32, 32), DeepPrior(kernel_px=5), psf_shape=(4, 4)), "odd sides"),
         (lambda: fit_deep_prior(np.zeros((32, 32)), DeepPrior(kernel_px=5)), "the brightest value"),
     ],
 )
