@@ -6,9 +6,9 @@ closer to the SIM image of the same beads than Richardson-Lucy at any iteration?
 
 Data:      the folder fluorescence/ of --data (default: $DPS_JAX_DATA, else ../shared/data).
 Command:   python experiments/real_files.py --output runs/real_files
-Cost:      about 5 minutes on 2 CPU cores, 6 GB of memory.
+Cost:      about 12 minutes on 2 CPU cores, 6 GB of memory.
 Expected:  see README: decorrelation improves 1.6 to 2.9 times, as it does for bicubic interpolation of the noise; the
-           beads come no closer to SIM than Richardson-Lucy does.
+           beads come closer to SIM than the raw image does, and as close as Richardson-Lucy at its best iteration.
 Writes:    OUTPUT.txt (the table), OUTPUT.json, OUTPUT.png (middle crops, raw to restored).
 
 Where the optics are not stated, the Abbe period is what decorrelation analysis reads in the raw image. Neither score
@@ -19,6 +19,7 @@ A reading cannot fall below the period of two output pixels; where 1.67 times th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ from dps_jax.weights import Network, load_network  # noqa: E402
 
 PROMISED = 1.67
 BEAD_ITERATIONS = 100
-SIM_SHIFT_PX = (0, 1)  # where the SIM image of the beads lies, by the data's manifest
+SIM_SHIFT = 3  # half pixels either way within which the SIM image of the beads lies
+# The optics of the beads are not stated: decorrelation reads 10.4 px, the spectrum meets its floor between 8.5 and 6.4
+# px, and 7.3 px is what NA 1.4, an emission of 665 nm and half a pixel of 65 nm would make.
+BEAD_PERIODS_PX = (10.4, 8.5, 7.3, 6.4)
 
 
 @dataclass(frozen=True)
@@ -106,35 +110,43 @@ def fine_psf(system: OpticalSystem) -> jnp.ndarray:
     )
 
 
-def beads_like_sim(
-    image: np.ndarray, system: OpticalSystem, ours: np.ndarray, folder: Path
-) -> dict[str, float]:
-    """Return the correlation with the SIM image of raw, ours, and Richardson-Lucy at its best iteration."""
+def beads_like_sim(image: np.ndarray, network: Network, folder: Path) -> dict[str, dict[str, float]]:
+    """Return correlations with the SIM image, by Abbe period: raw, ours, and Richardson-Lucy at its best iteration.
+
+    The two images were not taken on one grid: each method is moved, by half pixels, to where it fits best, Richardson-
+    Lucy by what suits its 30th iteration.
+    """
     sim = read_image(folder / "beads_sim.tif").data.astype(np.float64)
-    dy, dx = SIM_SHIFT_PX
+    shifts = list(itertools.product(range(-SIM_SHIFT, SIM_SHIFT + 1), repeat=2))
+    rim = (slice(8, -8),) * 2
 
-    def correlation(result: np.ndarray) -> float:
-        factor = result.shape[0] // sim.shape[0]
-        binned = result.reshape(sim.shape[0], factor, sim.shape[1], factor).mean((1, 3))
-        a, b = binned[: -dy or None, : -dx or None], sim[dy:, dx:]
-        return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    def correlation(result: np.ndarray, shift: tuple[int, int]) -> float:
+        moved = np.roll(result, shift, (0, 1)).reshape(sim.shape[0], 2, sim.shape[1], 2).mean((1, 3))
+        return float(np.corrcoef(moved[rim].ravel(), sim[rim].ravel())[0, 1])
 
-    above = jnp.asarray(
-        image - photometry.background_level(image, abbe_px=float(system.abbe_px)), jnp.float32
-    )
-    psf, scores = fine_psf(system), []
-    step = jax.jit(richardson_lucy_step)
-    estimate = richardson_lucy(above, psf, iterations=1)
-    for _ in range(BEAD_ITERATIONS):
-        scores.append(correlation(np.asarray(estimate)))
-        estimate = step(estimate, above, psf)
-    best = int(np.argmax(scores))
-    return {
-        "raw": correlation(image),
-        "ours": correlation(ours),
-        "RL best": scores[best],
-        "RL best iteration": best + 1,
-    }
+    def best(result: np.ndarray) -> tuple[float, tuple[int, int]]:
+        return max((correlation(result, shift), shift) for shift in shifts)
+
+    raw = best(np.asarray(resample(jnp.asarray(image, jnp.float32), 2.0, kernel="cubic")))[0]
+    found = {}
+    for period_px in BEAD_PERIODS_PX:
+        # With an NA of 1 and pixels of 100 nm the Abbe period in px is the wavelength over 200 nm.
+        system = OpticalSystem(na=1.0, wavelength_nm=200.0 * period_px, pixel_size_nm=100.0)
+        level = photometry.background_level(image, abbe_px=period_px)
+        above, psf = jnp.asarray(image - level, jnp.float32), fine_psf(system)
+        shift = best(np.asarray(richardson_lucy(above, psf, iterations=30)))[1]
+        step, scores = jax.jit(richardson_lucy_step), []
+        estimate = richardson_lucy(above, psf, iterations=1)
+        for _ in range(BEAD_ITERATIONS):
+            scores.append(correlation(np.asarray(estimate), shift))
+            estimate = step(estimate, above, psf)
+        found[f"{period_px:.1f} px"] = {
+            "raw": raw,
+            "ours": best(restore(image, system, network).image)[0],
+            "RL best": max(scores),
+            "RL best iteration": int(np.argmax(scores)) + 1,
+        }
+    return found
 
 
 def draw(path: Path, pictures: list[tuple[str, dict[str, np.ndarray]]]) -> None:
@@ -195,9 +207,11 @@ def main() -> None:
                 f"  {name:16} {nm:7.1f} nm  {raw / nm:5.2f}x  RSP {found.rsp:.4f}  RSE {100 * rse:.2f} % of range"
             )
         if source.name == "beads_widefield":
-            likeness = beads_like_sim(image, system, results["ours"], folder)
+            likeness = beads_like_sim(image, network, folder)
             numbers[source.name]["correlation with SIM"] = likeness
-            say("  correlation with SIM: " + ", ".join(f"{k} {v:.4g}" for k, v in likeness.items()))
+            for period, scores in likeness.items():
+                told = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
+                say(f"  correlation with SIM, Abbe period taken as {period}: {told}")
         pictures.append((source.name, results))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
