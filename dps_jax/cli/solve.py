@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,8 +100,10 @@ class Arguments:
 
 
 def parse(words: list[str]) -> Arguments:
-    """Read the command's arguments."""
-    return parsing.parse(Arguments, words, command="solve")
+    """Read the command's arguments; options may stand between the method and the files."""
+    first = words[:1] if words and not words[0].startswith("-") else []
+    arguments = parsing.parse(Arguments, words[len(first) :], command="solve")
+    return replace(arguments, words=(*first, *arguments.words))
 
 
 def run(arguments: Arguments) -> int:

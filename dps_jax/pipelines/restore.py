@@ -135,7 +135,8 @@ def restore(
 
     for frame, result in zip(foreground, out, strict=True):
         if unit > 0:
-            plane.run(frame, unit, result, tile_done)
+            # A canonical pixel gathers the light of more than one input pixel, or of less: bright is 1 there.
+            plane.run(frame, unit / grids.factor**2, result, tile_done)
         light = float(frame.sum(dtype=np.float64))
         floor = 1e-3 * unit * frame.size
         corrections.append(_flux_correction(light, float(result.sum(dtype=np.float64)), floor))

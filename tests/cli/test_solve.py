@@ -119,6 +119,16 @@ def test_objects_are_not_dimmed_for_noise_that_was_cut_off(cli, save, rng, scrat
     assert tifffile.imread(scratch / "out.tif")[52:76, 52:76].sum() > 0.7 * 960
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["wiener {} cell.tif -o out.tif", "wiener cell.tif -o out.tif {}", "{} -o out.tif wiener cell.tif"],
+)
+def test_options_stand_anywhere(cli, save, cell, scratch, words):
+    save("cell.tif", cell)
+    assert cli("solve", *words.format(" ".join(OPTICS)).split()).code == 0
+    assert (scratch / "out.tif").exists()
+
+
 def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
     save("stack.tif", np.stack([cell, cell[::-1]]), axes="TYX")
     words = ("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, "--kernel", "kernel.tif")

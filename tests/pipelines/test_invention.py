@@ -47,6 +47,22 @@ def test_a_flat_field_stays_flat(restored, photons):
     assert standing < 0.2 * noise
 
 
+@pytest.mark.parametrize("pixel_size_nm", [40.0, 20.0])
+@pytest.mark.parametrize("photons", [30.0, 300.0])
+def test_a_flat_field_of_finer_pixels_stays_flat(released, make_system, pixel_size_nm, photons):
+    # The same light on smaller pixels: noisier pixels, but no more noise in a patch of the canonical pixel's size.
+    system, finer = make_system(pixel_size_nm), 75.0 / pixel_size_nm
+    rng = np.random.default_rng(18)
+    side = round(finer * SIDE)
+    exposure = rng.poisson(np.full((side, side), photons / finer**2))
+    result = restore(exposure, system, released, background=0.0).image
+    rim = round(2 * finer * 16)
+    flat = np.asarray(at_promised_resolution(jnp.asarray(result), abbe_px=2 * float(system.abbe_px)))[
+        rim:-rim, rim:-rim
+    ]
+    assert flat.std() / flat.mean() < 1 / np.sqrt(photons)
+
+
 def test_a_blob_stays_a_blob(restored):
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     blob = 300 * np.exp(-0.5 * (y**2 + x**2) / 16**2) + 1
