@@ -307,7 +307,7 @@ def main() -> None:
     here = Path(__file__).resolve().parent.parent
     parser.add_argument("--output", type=Path, default=Path("runs/published"))
     parser.add_argument("--images", type=Path, default=here.parent / "shared" / "data" / "natural")
-    parser.add_argument("--iterations", type=int, default=300, help="of the deep priors")
+    parser.add_argument("--iterations", type=int, default=200, help="of the deep priors")
     parser.add_argument("--features", type=int, default=16, help="of the deep priors")
     parser.add_argument("--adapt", type=int, default=100, help="steps of adaptation")
     parser.add_argument("--published", action="store_true", help="deep priors as published: 5000, 128")
