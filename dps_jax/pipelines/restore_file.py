@@ -140,7 +140,8 @@ def _adapted(told: Adaptation) -> str:
     verdict = "the adapted network is used" if told.kept else "no better, so the weights are used as they are"
     return (
         f"adapted by {told.steps} steps: objective on other splits of the photons {told.before:.5g} before, "
-        f"{told.after:.5g} after; {verdict}"
+        f"{told.after:.5g} after; error of photons not shown {told.unseen_before:.5g} before, "
+        f"{told.unseen_after:.5g} after; {verdict}"
     )
 
 

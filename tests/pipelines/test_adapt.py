@@ -22,10 +22,14 @@ CONFIG = TrainConfig(
 )
 
 
+def _network_of(config):
+    params = jax.device_get(steps.init_state(config)["params"])
+    return Network(steps.network_of(config), params, 2.5, {"config": to_dict(config)})
+
+
 @pytest.fixture(scope="module")
 def network():
-    params = jax.device_get(steps.init_state(CONFIG)["params"])
-    return Network(steps.network_of(CONFIG), params, 2.5, {"config": to_dict(CONFIG)})
+    return _network_of(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,7 @@ def test_the_objective_falls_and_the_better_network_is_kept(network, made):
     )
     assert told.kept
     assert told.after < 0.8 * told.before  # an untrained network learns fast
+    assert told.unseen_after < 0.8 * told.unseen_before
     assert seen == [(i, 25) for i in range(1, 26)]
     assert all(
         np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, network.params)), strict=True)
@@ -67,6 +72,22 @@ def test_a_network_that_got_worse_is_dropped(network, made):
     assert not told.kept
     assert not told.after < told.before
     assert kept is network
+
+
+def test_smoothing_is_not_kept_however_the_objective_falls(made):
+    # An objective that asks for smoothness alone is met by smoothing, and unseen photons are predicted worse for it.
+    smooth = dataclasses.replace(CONFIG.objective, hessian=50.0, weighted_l2=0.01, ssim=0.0, shrunk_share=0.0)
+    trained, _ = adapt(
+        _network_of(CONFIG), made.image, SYSTEM, iterations=40, gain=1.0, offset=0.0, learning_rate=5e-3
+    )
+    bent = dataclasses.replace(
+        trained, header={"config": to_dict(dataclasses.replace(CONFIG, objective=smooth))}
+    )
+    kept, told = adapt(bent, made.image, SYSTEM, iterations=25, gain=1.0, offset=0.0, learning_rate=5e-3)
+    assert told.after < told.before
+    assert told.unseen_after > told.unseen_before
+    assert kept is bent
+    assert not told.kept
 
 
 def test_refusals(network, made):
