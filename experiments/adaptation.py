@@ -1,4 +1,4 @@
-"""Does adaptation to one image help, and does its verdict know?
+"""Whether adaptation to one image helps, and whether its verdict knows.
 
 Question: ``restore --adapt N`` trains the released network on for N steps on the user's own image and keeps the result
 where it predicts unseen photons better. On withheld scenes, whose truth is known, is the truth nearer after it, and is
