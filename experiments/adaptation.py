@@ -63,7 +63,8 @@ def main() -> None:
             numbers.append(row)
             lines.append(
                 f"{photons:>8}{seed:>6}{row['before_db']:>+13.2f}{row['after_db']:>+14.2f}  "
-                f"{told.before:.5f} to {told.after:.5f}, {told.unseen_before:.5f} to {told.unseen_after:.5f}: "
+                f"{told.before:.5f} to {told.after:.5f}, {told.unseen_before:.5f} to {told.unseen_after:.5f} "
+                f"({told.certainty:.1f} standard errors): "
                 f"{'kept' if told.kept else 'dropped'}"
             )
             print(lines[-1], flush=True)

@@ -5,7 +5,7 @@ and the noise of the image is not rewarded. Whether the steps helped is judged o
 photons, by two numbers: the whole objective, and how well the photons that the network did not see are predicted. The
 first falls nearly always, as most of it asks for detail like that of the image itself, shrunk; on structures that do
 not look alike at other scales this smooths what is there, and only the second tells. The adapted network is kept where
-both are better.
+the first is better and the second is better by more than chance.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from dps_jax.training.config_files import from_dict
 from dps_jax.training.folder import ImagePatches, plane_in_photons
 from dps_jax.weights import Network
 
-# Batches of held-out splits by which the networks before and after are compared.
+# Batches of held-out splits by which the networks before and after are compared, and the standard errors by which
+# unseen photons must be predicted better.
 _JUDGES = 12
+_LEAST_CERTAINTY = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Adaptation:
 
     ``before`` and ``after`` are the objective of the training; ``unseen_before`` and ``unseen_after`` the squared error
     of the predicted camera image on photons that were not shown, in units of their noise, weighted as in training.
+    ``certainty`` is by how many standard errors, from split to split, the last is less.
     """
 
     steps: int
@@ -46,6 +49,7 @@ class Adaptation:
     after: float
     unseen_before: float
     unseen_after: float
+    certainty: float
     kept: bool
 
 
@@ -109,7 +113,7 @@ def adapt(
     params = jax.tree.map(jnp.asarray, network.params)
     judge = _judge(config, patches, first=iterations)
     unseen = _judge(_prediction_alone(config), patches, first=iterations)
-    before, unseen_before = judge(params), unseen(params)
+    before, unseen_before = np.mean(judge(params)), unseen(params)
     optimizer = steps.make_optimizer(config.optimizer, iterations)
     # The step consumes what it is given, and the given network must stay.
     state = {
@@ -122,21 +126,25 @@ def adapt(
         state, _ = step(state, {name: jnp.asarray(value) for name, value in given.items()})
         if progress is not None:
             progress(done, iterations)
-    after, unseen_after = judge(state["params"]), unseen(state["params"])
-    kept = after < before and unseen_after < unseen_before  # false for NaN
-    told = Adaptation(iterations, before, after, unseen_before, unseen_after, kept)
+    after, unseen_after = np.mean(judge(state["params"])), unseen(state["params"])
+    # Both networks saw the same splits: what varies for both alike leaves no doubt about which is better.
+    gains = unseen_before - unseen_after
+    certainty = float(np.mean(gains) / max(float(np.std(gains, ddof=1)) / _JUDGES**0.5, 1e-30))
+    kept = bool(after < before and certainty > _LEAST_CERTAINTY)  # false for NaN
+    errors = (float(np.mean(unseen_before)), float(np.mean(unseen_after)))
+    told = Adaptation(iterations, float(before), float(after), *errors, certainty, kept)
     if not kept:
         return network, told
     adapted = jax.device_get(state["params"])
     return dataclasses.replace(network, params=adapted), told
 
 
-def _judge(config: TrainConfig, patches: ImagePatches, *, first: int) -> Callable[[Any], float]:
-    """Return the mean loss of parameters over batches that training does not come to."""
+def _judge(config: TrainConfig, patches: ImagePatches, *, first: int) -> Callable[[Any], np.ndarray]:
+    """Return the losses ``(batch,)`` of parameters on batches that training does not come to."""
     batch = data.make_batches(config, images=patches)
     batches = [batch(first + i) for i in range(_JUDGES)]
     loss = jax.jit(steps.make_loss(config))
-    return lambda params: float(np.mean([loss(params, given)[0] for given in batches]))
+    return lambda params: np.asarray([float(loss(params, given)[0]) for given in batches])
 
 
 def _prediction_alone(config: TrainConfig) -> TrainConfig:

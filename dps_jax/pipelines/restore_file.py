@@ -141,7 +141,7 @@ def _adapted(told: Adaptation) -> str:
     return (
         f"adapted by {told.steps} steps: objective on other splits of the photons {told.before:.5g} before, "
         f"{told.after:.5g} after; error of photons not shown {told.unseen_before:.5g} before, "
-        f"{told.unseen_after:.5g} after; {verdict}"
+        f"{told.unseen_after:.5g} after ({told.certainty:.1f} standard errors less); {verdict}"
     )
 
 
