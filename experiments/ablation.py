@@ -1,4 +1,4 @@
-"""What each part of the training is worth: the published objective first, then one change at a time.
+"""What each part of the training is worth: the published objective first, then one measure after the other.
 
 Question: starting from the objective and the network as published (SSIM against the noisy image itself, Hessian
 continuity, L1 sparsity), what does each measure of this project add, at equal steps? And would truth, if there were

@@ -34,7 +34,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from skimage import data
+from skimage import data, img_as_float
 from skimage.io import imread
 
 from dps_jax import solvers
@@ -47,7 +47,7 @@ from dps_jax.training.deep_prior import DeepPrior, Fit, make_fit
 from dps_jax.weights import Network, load_network
 
 NAMES = ("barbara", "room", "cameraman", "lena", "peppers", "pirate")
-SPARE_NAMES = ("camera", "coins", "moon", "page", "brick", "grass")
+SPARE_NAMES = ("camera", "coins", "moon", "brick", "grass", "gravel")
 PHOTONS = (100, 1000)
 WIDE, SIDE, RIM = 256, 128, 8
 KERNEL_PX = 17
@@ -239,7 +239,14 @@ def ours(case: Case, network: Network, *, orientations: int = 1, steps: int = 0)
     system, counts, said = nearest_optics(case.psf), case.seen * case.photons, ""
     if steps:
         network, told = adapt(
-            network, counts, system, iterations=steps, gain=1.0, offset=0.0, learning_rate=5e-4
+            network,
+            counts,
+            system,
+            iterations=steps,
+            gain=1.0,
+            offset=0.0,
+            background=0.0,
+            learning_rate=5e-4,
         )
         said = (
             f", {steps} steps: objective {told.before:.5f} to {told.after:.5f}, "
@@ -258,7 +265,7 @@ def ours(case: Case, network: Network, *, orientations: int = 1, steps: int = 0)
 def photographs(folder: Path) -> dict[str, np.ndarray]:
     """Return six photographs between 0 and 1."""
     if folder.is_dir():
-        return {name: imread(folder / f"{name}.png", as_gray=True) / 255.0 for name in NAMES}
+        return {name: img_as_float(imread(folder / f"{name}.png", as_gray=True)) for name in NAMES}
     print(f"{folder} is not there: scikit-image's own photographs are taken")
     images = {name: np.asarray(getattr(data, name)(), float) for name in SPARE_NAMES}
     cut = {
@@ -337,8 +344,15 @@ def main() -> None:
         "W-DIP*": lambda case: deep_prior(case, guided, blind=True),
     }
     saved = arguments.output.with_suffix(".json")
-    numbers: dict[str, dict[str, float | str]] = json.loads(saved.read_text()) if saved.exists() else {}
-    images, shown = photographs(arguments.images), {}
+    said = {k: str(v) for k, v in vars(arguments).items() if k != "output"}
+    numbers = json.loads(saved.read_text()) if saved.exists() else {"arguments": said}
+    if numbers["arguments"] != said:
+        parser.error(
+            f"{saved} holds numbers of other arguments ({numbers['arguments']}); choose another --output"
+        )
+    images = photographs(arguments.images)
+    kept = arguments.output.with_suffix("")  # the images of the one case that is drawn
+    kept.mkdir(parents=True, exist_ok=True)
     # The cheap columns of every case first, then the fits, so that a run that is stopped leaves whole tables.
     methods = {**known, **blind}
     order = sorted(methods, key=lambda m: (m == ADAPTED or "DIP" in m or "Self" in m, m != ADAPTED))
@@ -356,7 +370,7 @@ def main() -> None:
             saved.parent.mkdir(parents=True, exist_ok=True)
             saved.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
             if (name, kernel, photons) == (list(images)[2], SRPSF, 1000):
-                shown[f"{method}: {case.score(image):.2f} dB"] = image
+                np.save(kept / f"{method}.npy", image)
     text = []
     for kernel, photons in itertools.product(kernels(), PHOTONS):
         key = f"{kernel}, {photons}"
@@ -367,6 +381,13 @@ def main() -> None:
     text += [f"{m:<12}" + "".join(f"{v:>10.2f}" for v in values) for m, values in PUBLISHED.items()]
     arguments.output.with_suffix(".txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     print("\n\n".join(text))
+    shown = {
+        f"{m}: {numbers[f'{list(images)[2]}, {SRPSF}, 1000, {m}']['psnr_db']:.2f} dB": np.load(
+            kept / f"{m}.npy"
+        )
+        for m in methods
+        if (kept / f"{m}.npy").exists()
+    }
     if shown:
         figure(arguments.output.with_suffix(".png"), shown, f"{list(images)[2]}, {SRPSF}, 1000 photons")
 

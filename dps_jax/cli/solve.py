@@ -132,12 +132,20 @@ def _method(arguments: Arguments) -> tuple[str, list[Path]]:
 
 
 def _check_kernel(arguments: Arguments, method: str, inputs: list[Path]) -> None:
+    if method == "w-dip" and arguments.psf is not None:
+        raise UserError(
+            "expected no --psf with w-dip, which guides the search for one; give it to self-deblur."
+        )
     if arguments.kernel is None:
         return
     if method not in _BLIND or arguments.psf is not None:
         raise UserError(
             f"expected --kernel with {' or '.join(_BLIND)} and no --psf: nothing else finds a kernel."
         )
+    if arguments.kernel.suffix.lower() not in (".tif", ".tiff"):
+        raise UserError(f"expected --kernel to be a .tif file, got {arguments.kernel}.")
+    if arguments.kernel == arguments.output:
+        raise UserError(f"expected --kernel and -o to be two files, got {arguments.kernel} for both.")
     if len(inputs) > 1:
         raise UserError(
             f"expected one file with --kernel, got {len(inputs)}: it would hold the last kernel only."
@@ -158,8 +166,8 @@ def _check_numbers(arguments: Arguments) -> None:
     _checks.positive_integer("--features", arguments.features)
     if arguments.kernel_px < 3 or arguments.kernel_px % 2 == 0:
         raise UserError(f"expected --kernel-px to be odd and 3 or more, got {arguments.kernel_px}.")
-    if arguments.seed < 0:
-        raise UserError(f"expected --seed to be 0 or more, got {arguments.seed}.")
+    if not 0 <= arguments.seed < 2**32:
+        raise UserError(f"expected --seed from 0 to {2**32 - 1}, got {arguments.seed}.")
     if arguments.iterations is not None:
         _checks.positive_integer("--iterations", arguments.iterations)
     if arguments.order < 0:

@@ -1,8 +1,8 @@
 """Adapt a network to one image: a few more steps of its own unsupervised training, on nothing but that image.
 
 Useful where a sample looks like nothing in training. The image's photons are split as in training: no truth enters,
-and the noise of the image is not rewarded. Whether the steps helped is judged on other random splits of the same
-photons, by two numbers: the whole objective, and how well the photons that the network did not see are predicted. The
+and the noise of the image is hardly rewarded. Whether the steps helped is judged on other random splits, of the same
+photons, by two numbers: the whole objective, and how well the half that is not shown is predicted from the other. The
 first falls nearly always, as most of it asks for detail like that of the image itself, shrunk; on structures that do
 not look alike at other scales this smooths what is there, and only the second tells. The adapted network is kept where
 the first is better and the second is better by more than chance.
@@ -61,6 +61,7 @@ def adapt(
     iterations: int,
     gain: float | None = None,
     offset: float | None = None,
+    background: float | None = None,
     learning_rate: float = 2e-4,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -79,6 +80,8 @@ def adapt(
         Training steps; a hundred take about a minute on two cores.
     gain, offset
         Camera units per photon and camera value in the dark; by default from the mean-variance line.
+    background
+        Constant background in camera units, as it is taken off for a restoration; by default measured.
     learning_rate
         Of Adam, which warms up over a tenth of the steps and decays to a hundredth.
     seed
@@ -108,7 +111,11 @@ def adapt(
     # Without a dark level, the darkest pixels stand for it.
     scale = PhotonScale(light.gain, float(stack.min()) if light.offset is None else light.offset)
     factor = float(config.scenes.abbe_px / abbe_px)
-    patches = ImagePatches([plane_in_photons(plane, scale, factor=factor) for plane in stack], config)
+    planes = [
+        plane_in_photons(plane, scale, factor=factor, abbe_px=abbe_px, background=background)
+        for plane in stack
+    ]
+    patches = ImagePatches(planes, config)
     batch = data.make_batches(config, images=patches)
     params = jax.tree.map(jnp.asarray, network.params)
     judge = _judge(config, patches, first=iterations)

@@ -1,7 +1,7 @@
-"""Background and brightness of an image, measured once so that every tile is treated alike (NumPy).
+"""Light of an image, measured once so that every tile is treated alike (NumPy).
 
-All measures are homogeneous: an image times ``a`` gives them times ``a``, an offset moves the background by
-itself. That is what makes a restoration linear in the gain of the camera.
+Background and brightness are homogeneous (``metrics.light``), which makes a restoration linear in the gain of the
+camera; what the unit is worth in photons is asked here.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from dps_jax import _checks
+from dps_jax.metrics.light import background_level, brightness
 from dps_jax.metrics.noise import estimate_photon_scale
+
+__all__ = ["Light", "background_level", "brightness", "weigh_light"]
 
 # The mean-variance line needs frequencies that the optics do not pass: at least these cycles per pixel.
 _WIDEST_CUTOFF = 0.6
@@ -61,29 +63,3 @@ def weigh_light(
     except ValueError:  # not a trace of noise
         return Light(None, offset, "unknown: the image holds no noise")
     return Light(found.gain, found.offset if offset is None else offset, "from the mean-variance line")
-
-
-def background_level(image: np.ndarray, *, abbe_px: float) -> float:
-    """Return the constant background: the level that all but the darkest 1 % of the image exceeds.
-
-    The image ``(..., y, x)`` is first smoothed over an Abbe period, so that the level follows the light and
-    not the tail of the noise.
-    """
-    _checks.positive("abbe_px", abbe_px)
-    return float(np.percentile(_smooth(image, abbe_px), 1.0))
-
-
-def brightness(image: np.ndarray, *, abbe_px: float) -> float:
-    """Return the intensity of the brightest structures of a background-free image ``(..., y, x)``.
-
-    It is the 99.9th percentile after smoothing well below the resolution. Where bright objects are rarer than
-    that, a quarter of the maximum is taken: single hot pixels are spread by the smoothing to less.
-    """
-    _checks.positive("abbe_px", abbe_px)
-    smooth = _smooth(image, 0.35 * abbe_px)
-    return float(max(np.percentile(smooth, 99.9), 0.25 * smooth.max()))
-
-
-def _smooth(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    sigma = (0.0,) * (np.ndim(image) - 2) + (sigma_px, sigma_px)
-    return ndimage.gaussian_filter(np.asarray(image, np.float32), sigma, truncate=3.0)

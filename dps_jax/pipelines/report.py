@@ -62,12 +62,12 @@ def check_sampling(system: OpticalSystem) -> tuple[str, ...]:
 
 
 def light_notes(peak: float | None) -> tuple[str, ...]:
-    """Say where there are fewer photons than the network has learned to work with."""
+    """Say where there are fewer photons per canonical pixel than the network has learned to work with."""
     if peak is None or peak >= _LEAST_PHOTONS:
         return ()
     return (
-        f"the brightest structures hold about {peak:.2g} photons per pixel, fewer than the {_LEAST_PHOTONS} from "
-        "which restorations were tested: what looks like structure may be noise",
+        f"the brightest structures hold about {peak:.2g} photons per pixel of 0.4 Abbe periods, fewer than the "
+        f"{_LEAST_PHOTONS} from which restorations were tested: what looks like structure may be noise",
     )
 
 

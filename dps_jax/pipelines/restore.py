@@ -157,7 +157,11 @@ def restore(
         flux_correction=float(np.mean(corrections)),
         reblur_correlation=plane.correlation.value(),
         tiles=total,
-        notes=(*notes, *light_notes(peak), *flux_notes(corrections)),
+        notes=(
+            *notes,
+            *light_notes(None if peak is None else peak / grids.factor**2),
+            *flux_notes(corrections),
+        ),
     )
     return Restored(out if image.ndim == 3 else out[0], grids.pixel_size_nm, report)
 

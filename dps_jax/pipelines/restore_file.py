@@ -85,6 +85,7 @@ def restore_file(
                 iterations=options.adapt,
                 gain=options.gain,
                 offset=options.offset,
+                background=options.background,
                 progress=progress,
             )
             adaptations.append(asdict(told))

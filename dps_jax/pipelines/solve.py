@@ -218,7 +218,14 @@ def solve(
     results, kernels, light_in, light_out = [], [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
-        if method in _FITTED:
+        if method in _FITTED and frame.max() <= 0:
+            # Nothing to fit, and no reason to lose what was fitted to the frames before it.
+            found = np.zeros_like(frame)
+            kernels.append(np.zeros((settings.kernel_px, settings.kernel_px), np.float32))
+            notes += (
+                f"frame {done} holds nothing above the background: its result and its kernel are empty",
+            )
+        elif method in _FITTED:
             fitted = _fit(frame, kernel, method, settings, _after(progress, done - 1, len(above)))
             found = np.asarray(fitted.image)
             kernels.append(np.asarray(fitted.kernel))
@@ -231,7 +238,7 @@ def solve(
             held = float(found.sum(dtype=np.float64))
             if light > 0 and held > 0 and abs(light / held - 1) <= _LIGHT_TRUST:
                 found = found * np.float32(light / held)
-            else:
+            elif held > 0 or light > 0:
                 notes += (
                     f"frame {done} holds {light:.4g} above the background and its result {held:.4g}: noise outweighs"
                     " the light, and the result is left as it is",
@@ -338,7 +345,8 @@ def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     return (kernel / total).astype(np.float32), tuple(notes)
 
 
-def describe(settings: Settings, method: str) -> dict[str, Any]:
-    """Return what the method reads of the settings, for a file's metadata."""
-    used = {name: getattr(settings, name) for name in METHODS[method]}
+def describe(settings: Settings, method: str, *, psf_known: bool = False) -> dict[str, Any]:
+    """Return what the method read of the settings, for a file's metadata."""
+    read = [name for name in METHODS[method] if not (psf_known and name == "kernel_px")]
+    used = {name: getattr(settings, name) for name in read}
     return used | ({"iterations": _count(settings, method)} if "iterations" in used else {})

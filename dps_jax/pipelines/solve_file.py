@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def solve_file(
             if progress is not None:
                 progress(number * total + done, count * total)
 
-        solved = solve(
+        solved = _solved(
             stack,
             system,
             method=options.method,
@@ -92,17 +93,8 @@ def solve_file(
         "software": f"dps_jax {__version__}",
         "operation": f"solve {options.method}",
         "input": source.name,
-        "settings": describe(options.settings, options.method),
+        "settings": describe(options.settings, options.method, psf_known=options.psf is not None),
     }
-    if kernels and options.kernel is not None:
-        write_image(
-            options.kernel,
-            np.stack(kernels),
-            axes="TYX",
-            pixel_size_nm=results[0].pixel_size_nm,
-            description={**description, "operation": f"kernel found by {options.method}"},
-        )
-        log(f"wrote {options.kernel}: the kernel of each plane")
     planes.write(
         target,
         [solved.image for solved in results],
@@ -112,8 +104,9 @@ def solve_file(
             "optics": {
                 k: v
                 for k, v in asdict(options).items()
-                if k not in ("settings", "psf", "kernel", "method") and v is not None
-            },
+                if k not in ("settings", "psf", "kernel", "method", "factor") and v is not None
+            }
+            | {"factor": 1 if options.method in ON_THE_OWN_GRID else options.factor},
             "psf": _psf_origin(options, found=bool(kernels)),
             "backgrounds": [solved.background for solved in results],
             "input_pixel_size_nm": planes.pixel_size_nm,
@@ -121,7 +114,23 @@ def solve_file(
             "notes": list(notes),
         },
     )
+    if kernels and options.kernel is not None:
+        write_image(
+            options.kernel,
+            np.stack(kernels),
+            axes="TYX",
+            pixel_size_nm=results[0].pixel_size_nm,
+            description={**description, "operation": f"kernel found by {options.method}"},
+        )
+        log(f"wrote {options.kernel}: the kernel of each plane")
     log(f"wrote {target}: pixel {results[0].pixel_size_nm:.2f} nm")
+
+
+def _solved(*arguments: Any, **options: Any) -> Solved:
+    try:
+        return solve(*arguments, **options)
+    except FloatingPointError as error:  # a fit that went astray is the user's to try again, not a bug
+        raise UserError(f"{error}.") from None
 
 
 def _psf_origin(options: SolveOptions, *, found: bool) -> str:

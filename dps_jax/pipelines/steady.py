@@ -17,6 +17,7 @@ from dps_jax import _checks
 _PATCH_ABBE = 1.0
 # A frame counts in full up to two standard deviations of what noise alone does, and not at all from four.
 _TRUSTED, _REFUSED = 2.0, 4.0
+_CANONICAL_ABBE_PX = 2.5
 
 
 def pool_frames(
@@ -54,6 +55,9 @@ def pool_frames(
     sigma = _PATCH_ABBE * abbe_px
     # A Gaussian average of squared normal numbers spreads by sqrt(2 / N), with N its effective number of pixels.
     spread = np.sqrt(2 / (4 * np.pi * sigma**2))
+    # One photon of read noise in the canonical pixel, and less on finer ones: a photon in each of many small pixels
+    # would outweigh all that moves.
+    floor = min(1.0, (_CANONICAL_ABBE_PX / abbe_px) ** 2)
     smooth = [ndimage.gaussian_filter(frame, sigma) for frame in photons]
     out = np.empty(photons.shape, np.float32)
     for t, frame in enumerate(photons):
@@ -61,8 +65,8 @@ def pool_frames(
         for s in range(max(0, t - reach), min(len(photons), t + reach + 1)):
             if s == t:
                 continue
-            # The variance of a difference of two counts is the sum of their means; one photon of read noise.
-            variance = np.maximum(smooth[t] + smooth[s], 0.0) + 1.0
+            # The variance of a difference of two counts is the sum of their means.
+            variance = np.maximum(smooth[t] + smooth[s], 0.0) + floor
             excess = ndimage.gaussian_filter((frame - photons[s]) ** 2 / variance, sigma) - 1.0
             agreed = np.clip((_REFUSED - excess / spread) / (_REFUSED - _TRUSTED), 0.0, 1.0)
             total += agreed * photons[s]

@@ -127,7 +127,7 @@ def make_fit(shape: tuple[int, ...], prior: DeepPrior, *, psf_shape: tuple[int, 
     painter = SkipNetwork(features=prior.features, levels=prior.levels)
     lens = KernelNetwork((prior.kernel_px, prior.kernel_px))
     optimizer = _optimizer(prior.iterations)
-    guide = _Guide(prior.kernel_px) if prior.guided and psf_shape is None else None
+    guide = _Guide(prior.kernel_px, prior.iterations) if prior.guided and psf_shape is None else None
 
     def init(key: Array, image: Array, psf: Array | None = None) -> State:
         a, b, c, d, rest = jax.random.split(key, 5)
@@ -193,10 +193,11 @@ def _distance(image: Array, reference: Array, late: Array) -> Array:
 class _Guide:
     """W-DIP's second kernel, and the image that a Wiener filter makes with it."""
 
-    def __init__(self, kernel_px: int) -> None:
+    def __init__(self, kernel_px: int, iterations: int) -> None:
         self.reach = kernel_px // 2
         self.first = gaussian_psf(sigma_px=_GUIDE_WIDTH * (kernel_px - 1), size=kernel_px)
-        grows = {int(at * (kernel_px - 1) / 10): 10.0 for at in _GUIDE_GROWS_AT}
+        stretch = iterations / _PUBLISHED_ITERATIONS * (kernel_px - 1) / 10
+        grows = {max(1 + i, int(stretch * at)): 10.0 for i, at in enumerate(_GUIDE_GROWS_AT)}
         self.optimizer = optax.adam(optax.piecewise_constant_schedule(_GUIDE_RATE, grows))
 
     def init(self) -> State:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dps_jax.io import UserError, check_values, read_image
+from dps_jax.metrics.light import background_level, brightness
 from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale
 from dps_jax.operators.sampling import resample_region
 from dps_jax.optics.system import OpticalSystem
@@ -19,10 +20,15 @@ from dps_jax.training.scale_transfer import MARGIN_PX, Measured, log_uniform
 
 @dataclass(frozen=True)
 class Plane:
-    """One image in photons ``(y, x)``, and the factor that brings it to the canonical sampling."""
+    """One image in photons ``(y, x)``, and the factor that brings it to the canonical sampling.
+
+    ``level`` is the constant background and ``brightest`` what bright structures have above it, both in photons per
+    pixel of the image.
+    """
 
     photons: np.ndarray
     factor: float
+    level: float
     brightest: float
 
 
@@ -49,10 +55,19 @@ def _scale(config: FolderConfig, image: np.ndarray, cutoff: float) -> PhotonScal
     )
 
 
-def plane_in_photons(image: np.ndarray, scale: PhotonScale, *, factor: float) -> Plane:
-    """Return an image ``(y, x)`` in camera units as counts of photons, which alone can be split."""
+def plane_in_photons(
+    image: np.ndarray, scale: PhotonScale, *, factor: float, abbe_px: float, background: float | None = None
+) -> Plane:
+    """Return an image ``(y, x)`` in camera units as counts of photons, which alone can be split.
+
+    ``background`` is the constant background in camera units, by default measured, as for a restoration.
+    """
     photons = np.maximum(np.rint((image.astype(np.float64) - scale.offset) / scale.gain), 0)
-    return Plane(photons, factor, float(max(np.percentile(photons, 99.9), 1.0)))
+    level = background_level(photons, abbe_px=abbe_px)
+    if background is not None:
+        level = max((background - scale.offset) / scale.gain, 0.0)
+    # At least one photon above the background in a canonical pixel: an empty image has no brightest structures.
+    return Plane(photons, factor, level, max(brightness(photons - level, abbe_px=abbe_px), factor**2))
 
 
 class ImagePatches:
@@ -77,8 +92,9 @@ class ImagePatches:
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Cut ``side_px`` pixels, ``factor`` times a camera pixel's number: (seen, target, brightest count).
 
-        Both are at full exposure. Photons are split on the camera's own pixels, where they are counts, and
-        resampled afterwards. What an image smaller than the crop lacks is its mirror image.
+        Both are at full exposure and without the background, whose photons are split like all others before its level
+        is taken off. Photons are split on the camera's own pixels, where they are counts, and resampled afterwards.
+        What an image smaller than the crop lacks is its mirror image.
         """
         need = int(np.ceil(side_px / factor)) + 1
         spans = [min(need, n) for n in plane.photons.shape]
@@ -94,7 +110,8 @@ class ImagePatches:
             part = resample_region(image, rows, columns, factor, kernel="area")
             return np.pad(part, [(0, side_px - n) for n in sides], mode="symmetric")
 
-        return canonical(seen), canonical(target), plane.brightest / factor**2
+        level = plane.level
+        return canonical(seen - level), canonical(target - level), plane.brightest / factor**2
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
         """Return (input, target, photons per unit in the target) of one random patch."""
@@ -150,5 +167,5 @@ class FolderPatches(ImagePatches):
         out = []
         for plane in planes:
             scale = _scale(config, plane, float(1 / system.abbe_px))
-            out.append(plane_in_photons(plane, scale, factor=factor))
+            out.append(plane_in_photons(plane, scale, factor=factor, abbe_px=float(system.abbe_px)))
         return out

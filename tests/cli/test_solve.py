@@ -145,9 +145,24 @@ def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
     np.testing.assert_allclose(kernels.data.sum((1, 2)), 1, rtol=1e-5)
     psf = np.asarray(airy_psf(abbe_px=187.5 / 65, size=15))
     save("psf.tif", psf)
-    ran = cli("solve", "w-dip", "stack.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif", *short)
+    ran = cli("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, "--psf", "psf.tif", *short)
     assert ran.code == 0
-    assert read_description(scratch / "out.tif")["psf"] == "psf.tif"
+    about = read_description(scratch / "out.tif")
+    assert about["psf"] == "psf.tif"
+    assert "kernel_px" not in about["settings"]
+    assert about["optics"]["factor"] == 1
+
+
+def test_a_dark_frame_does_not_lose_the_others(cli, save, cell, scratch):
+    save("stack.tif", np.stack([cell, np.zeros_like(cell)]), axes="TYX")
+    short = ("--iterations", "3", "--features", "4", "--kernel-px", "7", "--background", "0")
+    ran = cli("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, *short, "--kernel", "kernel.tif")
+    assert ran.code == 0
+    assert any("frame 2 holds nothing above the background" in note for note in ran.notes)
+    bright, dark = tifffile.imread(scratch / "out.tif")
+    assert bright.max() > 0
+    assert not dark.any()
+    assert tifffile.imread(scratch / "kernel.tif").shape == (2, 7, 7)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +171,13 @@ def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
         ("self-deblur cell.tif -o out.tif --kernel-px 8", "--kernel-px to be odd and 3 or more, got 8"),
         ("self-deblur cell.tif -o out.tif --kernel-px 61", "at least 122 px a side for this kernel"),
         ("w-dip cell.tif -o out.tif --features 0", "--features"),
-        ("w-dip cell.tif -o out.tif --seed -1", "--seed to be 0 or more, got -1"),
+        ("w-dip cell.tif -o out.tif --seed -1", "--seed from 0 to 4294967295, got -1"),
+        ("w-dip cell.tif -o out.tif --seed 4294967296", "--seed from 0 to 4294967295"),
+        ("w-dip cell.tif -o out.tif --kernel k.png", "--kernel to be a .tif file, got k.png"),
+        ("w-dip cell.tif -o out.tif --psf cell.tif", "no --psf with w-dip"),
         ("wiener cell.tif -o out.tif --kernel k.tif", "--kernel with self-deblur or w-dip and no --psf"),
         ("w-dip cell.tif cell.tif -o out --kernel k.tif", "one file with --kernel, got 2"),
-        ("w-dip cell.tif -o out.tif --kernel out.tif", "the same file as the input"),
+        ("w-dip cell.tif -o out.tif --kernel out.tif", "--kernel and -o to be two files"),
         ("wiener cell.tif -o out.tif --background 1e4", "nothing above 10000; check --background"),
         ("", "expected a method and a TIFF file, got nothing"),
         ("lucy cell.tif -o out.tif", "a method among richardson-lucy, .*, got 'lucy'; name it first"),

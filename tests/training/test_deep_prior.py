@@ -71,7 +71,7 @@ def test_the_guide_finds_the_shift_of_two_kernels_and_moves_its_image_along(stre
     kernel = np.zeros((9, 9), np.float32)
     kernel[3:6, 3:6] = rng.random((3, 3))
     kernel /= kernel.sum()
-    guide, seen = _Guide(9), jnp.asarray(sharp)
+    guide, seen = _Guide(9, 5000), jnp.asarray(sharp)
     drawn = np.roll(kernel, (2, -1), (0, 1))  # moved by -d with d = (-2, 1)
     shift, apart = guide._best_shift(jnp.asarray(kernel), jnp.asarray(drawn))
     np.testing.assert_array_equal(shift, (-2, 1))

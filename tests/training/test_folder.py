@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from dps_jax.io import UserError
+from dps_jax.metrics.noise import PhotonScale
 from dps_jax.training.config import FolderConfig
 from dps_jax.training.data import make_batches
-from dps_jax.training.folder import FolderPatches
+from dps_jax.training.folder import FolderPatches, plane_in_photons
 
 OPTICS = {"na": 1.4, "wavelength_nm": 525.0}
 ABBE_NM = 525.0 / 2.8
@@ -32,12 +33,19 @@ def test_patches_hold_the_photons_of_the_images(
     assert len(patches.planes) == 2
     factor = 2.5 * pixel_size_nm / ABBE_NM
     share = shares[0] if shares else 1.0
+    # The background, here all of the image, is split with the rest and taken off afterwards; as a constant it is known.
+    levels = [plane.level for plane in patches.planes]
+    assert 36 < min(levels) <= max(levels) < 40
+    level, doubt = np.mean(levels), np.ptp(levels)
     for seen, target, photons in (patches.draw(rng) for _ in range(10)):
         assert seen.shape == target.shape == (32, 32)
         # Photons of a canonical pixel, whose area is 1 / factor^2 camera pixels. 5 standard errors.
         n = (32 / factor) ** 2 * 40
         for image, kept in ((seen, 1 - share if shares else 1.0), (target, share)):
-            assert image.mean() * photons / share * factor**2 == pytest.approx(40, rel=5 / np.sqrt(n * kept))
+            found = image.mean() * photons / share * factor**2 + level
+            assert found == pytest.approx(
+                40, rel=5 / np.sqrt(n * kept), abs=5 * 40 / np.sqrt(n * kept) + doubt
+            )
 
 
 def test_gain_and_offset_are_estimated_where_not_given(tmp_path, rng, config_for, imagej_tiff, blobs):
@@ -99,3 +107,17 @@ def test_refuses_a_broken_image(tmp_path, config_for):
     (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
     with pytest.raises(UserError, match=r"a\.tif"):
         FolderPatches(config_for())
+
+
+@pytest.mark.parametrize("finer", [2, 5])
+def test_brightness_does_not_depend_on_the_pixel(rng, finer):
+    # A bar of 30 photons per canonical pixel on a background of 10, on that pixel and on smaller ones.
+    planes = []
+    for split in (1, finer):
+        scene = np.full((64 * split, 64 * split), 10.0)
+        scene[24 * split : 40 * split, 24 * split : 40 * split] += 30
+        counts = rng.poisson(scene / split**2).astype(float)
+        planes.append(plane_in_photons(counts, PhotonScale(1.0, 0.0), factor=1 / split, abbe_px=2.5 * split))
+    coarse, fine = planes
+    assert fine.brightest * finer**2 == pytest.approx(coarse.brightest, rel=0.15)
+    assert fine.level * finer**2 == pytest.approx(coarse.level, abs=1.5)
