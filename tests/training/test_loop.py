@@ -127,7 +127,7 @@ def test_a_finished_run_is_finished(trained, monkeypatch):
     def no_batch(_):
         raise AssertionError("a finished run asked for a batch")
 
-    monkeypatch.setattr(data, "make_batches", lambda config: no_batch)
+    monkeypatch.setattr(data, "make_batches", lambda config, images=None: no_batch)
     again = train(config, folder, devices=1)
     assert all(
         np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(params), strict=True)
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         batch = real(step)
         return {**batch, "target": batch["target"] * np.float32(np.nan)} if step >= 11 else batch
 
-    monkeypatch.setattr(loop.data, "make_batches", lambda config: broken)
+    monkeypatch.setattr(loop.data, "make_batches", lambda config, images=None: broken)
     with pytest.raises(FloatingPointError, match=r"expected a finite loss, got nan at step 15"):
         train(config, tmp_path / "run", devices=1)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
