@@ -28,7 +28,7 @@ from scipy.signal import fftconvolve
 from dps_jax import solvers
 from dps_jax.cli import configure_jax
 from dps_jax.io import read_image
-from dps_jax.pipelines.solve import usable_psf
+from dps_jax.pipelines.measured_psf import usable_psf
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
