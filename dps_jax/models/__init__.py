@@ -6,5 +6,6 @@ used by ``module.apply``, both pure.
 
 from dps_jax.models.registry import MODELS, build, config_of
 from dps_jax.models.res_u_dbpn import ResUDBPN
+from dps_jax.models.res_u_net import ResUNet
 
-__all__ = ["MODELS", "ResUDBPN", "build", "config_of"]
+__all__ = ["MODELS", "ResUDBPN", "ResUNet", "build", "config_of"]

@@ -79,6 +79,51 @@ class Downscale(nn.Module):
         return nn.Conv(self.features, (3, 3), dtype=self.dtype)(space_to_depth(x, 2))
 
 
+def u_net(x: Array, channels: tuple[int, ...], *, blocks: int = 1, dtype: str | None = None) -> Array:
+    """Residual U-Net (Ronneberger et al. 2015): down grid by grid and up again; skips are added.
+
+    To be called in the compact method of a module, whose layers these become.
+
+    Parameters
+    ----------
+    x
+        ``(b, y, x, c)``, sides multiples of ``2 ** (len(channels) - 1)``.
+    channels
+        Features per level, finest first; each further level halves the grid.
+    blocks
+        Residual blocks per level.
+    """
+
+    def level(x: Array, features: int) -> Array:
+        for _ in range(blocks):
+            x = ResidualBlock(features, dtype=dtype)(x)
+        return x
+
+    skips = []
+    for features in channels[:-1]:
+        x = level(x, features)
+        skips.append(x)
+        x = PReLU()(Downscale(2 * features, dtype=dtype)(x))
+    x = level(x, channels[-1])
+    for features, skip in zip(channels[-2::-1], skips[::-1], strict=True):
+        x = level(PReLU()(Upscale(features, dtype=dtype)(x)) + skip, features)
+    return x
+
+
+def u_net_reach(levels: int, blocks: int) -> float:
+    """Return the distance in px beyond which a pixel cannot change what :func:`u_net` answers (an upper bound).
+
+    Summed from the arithmetic of its layers, 3x3 convolutions on every grid.
+    """
+    total = 0.0
+    for level in range(levels):
+        passes = 1 if level == levels - 1 else 2
+        total += passes * 2 * blocks * 2**level
+        if level:  # one convolution down to this grid and one up from it; 1 for the uneven halving
+            total += 2 * 2**level + 1
+    return total
+
+
 class UpProjection(nn.Module):
     """DBPN up-projection: up, back down, and the error of that round trip up again (Haris et al. 2018)."""
 

@@ -10,8 +10,9 @@ import flax.linen as nn
 
 from dps_jax import _checks
 from dps_jax.models.res_u_dbpn import ResUDBPN
+from dps_jax.models.res_u_net import ResUNet
 
-MODELS: dict[str, type[nn.Module]] = {"res_u_dbpn": ResUDBPN}
+MODELS: dict[str, type[nn.Module]] = {"res_u_dbpn": ResUDBPN, "res_u_net": ResUNet}
 
 
 def _size_names(module: type[nn.Module]) -> list[str]:

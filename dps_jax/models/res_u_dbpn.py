@@ -25,11 +25,9 @@ import jax.numpy as jnp
 from dps_jax.models.blocks import (
     ConvAct,
     DownProjection,
-    Downscale,
-    PReLU,
-    ResidualBlock,
     UpProjection,
-    Upscale,
+    u_net,
+    u_net_reach,
 )
 from dps_jax.models.physics import follow_data, reach_px, richardson_lucy_iterates
 from dps_jax.operators.sampling import space_to_depth
@@ -95,7 +93,7 @@ class ResUDBPN(nn.Module):
                 camera, after=self.iterates, abbe_px=self.abbe_px, factor=self.scale
             )
             image = jnp.concatenate([image, space_to_depth(_compressed(known), self.scale)], -1)
-        features = self._back_project(self._u_net(ConvAct(self.channels[0], dtype=self.dtype)(image)))
+        features = self._back_project(self._u_net(image))
         estimate, gates = self._answer(features, known)
         for step in range(self.consistency_steps):
             trust = nn.sigmoid(gates[..., step])
@@ -125,22 +123,9 @@ class ResUDBPN(nn.Module):
         correction = _bounded(logits[..., count], _LARGEST_LOG)
         return mixture * jnp.exp(correction), logits[..., count + 1 :]
 
-    def _level(self, x: Array, features: int) -> Array:
-        for _ in range(self.blocks):
-            x = ResidualBlock(features, dtype=self.dtype)(x)
-        return x
-
-    def _u_net(self, x: Array) -> Array:
-        skips = []
-        for features in self.channels[:-1]:
-            x = self._level(x, features)
-            skips.append(x)
-            x = PReLU()(Downscale(2 * features, dtype=self.dtype)(x))
-        x = self._level(x, self.channels[-1])
-        for features, skip in zip(self.channels[-2::-1], skips[::-1], strict=True):
-            x = PReLU()(Upscale(features, dtype=self.dtype)(x)) + skip
-            x = self._level(x, features)
-        return x
+    def _u_net(self, image: Array) -> Array:
+        low = ConvAct(self.channels[0], dtype=self.dtype)(image)
+        return u_net(low, self.channels, blocks=self.blocks, dtype=self.dtype)
 
     def _back_project(self, low: Array) -> Array:
         features = self.projection_features or self.channels[0]
@@ -169,12 +154,7 @@ class ResUDBPN(nn.Module):
         the distance beyond which nothing that counts is carried (``physics.reach_px``); rounded up to a multiple of
         ``grid_multiple`` so that a tile's halo keeps the phase of the coarse grids.
         """
-        total = 1.0
-        for level in range(len(self.channels)):
-            passes = 1 if level == len(self.channels) - 1 else 2
-            total += passes * 2 * self.blocks * 2**level
-            if level:  # one convolution down to this grid and one up from it; 1 for the uneven halving
-                total += 2 * 2**level + 1
+        total = 1.0 + u_net_reach(len(self.channels), self.blocks)
         total += 4 * 1 + (self.projections - 1) * 8 + 1  # projections on the input grid, head on the fine one
         total += reach_px(iterates=bool(self.iterates), steps=self.consistency_steps, abbe_px=self.abbe_px)
         return int(-(-total // self.grid_multiple) * self.grid_multiple)

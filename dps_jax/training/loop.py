@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
@@ -60,14 +61,76 @@ def train(
         If the loss is not finite, or the gradient has died: its norm stayed below a thousandth of its first
         for three log lines. The last checkpoint stays.
     """
-    folder = Path(folder)
-    make_batch = data.make_batches(
-        config, images=images
-    )  # first: images that cannot be used leave no folder behind
+    make_batch = data.make_batches(config, images=images)  # first: images that cannot be used leave no folder
+    return run(
+        config,
+        Path(folder),
+        make_batch=make_batch,
+        initial_state=lambda: _initial_state(config),
+        make_step=lambda mesh: steps.make_step(config, mesh=mesh),
+        devices=_count_devices(config.common_parts) if devices is None else devices,
+        report=report,
+    )
+
+
+class Schedule(Protocol):
+    """What the loop itself must know of a config, which is a dataclass."""
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Images per step."""
+        ...
+
+    @property
+    def log_every(self) -> int:
+        """Steps per line of the log."""
+        ...
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps per checkpoint."""
+        ...
+
+    @property
+    def keep_checkpoints(self) -> int:
+        """Number of checkpoints that stay."""
+        ...
+
+
+def run(
+    config: Schedule,
+    folder: Path,
+    *,
+    make_batch: Callable[[int], data.Batch],
+    initial_state: Callable[[], steps.State],
+    make_step: Callable[[Mesh], Callable[[steps.State, dict[str, Any]], tuple[steps.State, dict[str, Any]]]],
+    devices: int | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Run or resume any training, given its parts; see :func:`train` for the folder and what is raised.
+
+    Parameters
+    ----------
+    config
+        Lengths of the run; it is what tells one run from another, so everything must follow from it.
+    folder, report
+        As :func:`train`.
+    make_batch
+        From a step number to its batch; pure.
+    initial_state, make_step
+        The state before the first step, and the step function on a mesh of devices.
+    devices
+        Number of local devices to share the batch; by default as many as divide it.
+    """
     _claim(folder, config)
-    mesh = sharding.make_mesh(devices=_count_devices(config) if devices is None else devices)
-    state = sharding.put_state(mesh, _initial_state(config))
-    step_function = steps.make_step(config, mesh=mesh)
+    mesh = sharding.make_mesh(devices=_count_devices(config.batch) if devices is None else devices)
+    state = sharding.put_state(mesh, initial_state())
+    step_function = make_step(mesh)
     with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.load(state)
@@ -98,13 +161,12 @@ def _initial_state(config: TrainConfig) -> steps.State:
     return {**state, "params": jax.tree.map(jnp.asarray, network.params)}
 
 
-def _count_devices(config: TrainConfig) -> int:
-    """Return the most local devices that both parts of a batch can be shared by."""
-    available = len(jax.local_devices())
-    return max(n for n in range(1, available + 1) if config.common_parts % n == 0)
+def _count_devices(parts: int) -> int:
+    """Return the most local devices that so many parts of a batch can be shared by."""
+    return max(n for n in range(1, len(jax.local_devices()) + 1) if parts % n == 0)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
+def _claim(folder: Path, config: Any) -> None:
     """Write the config into a new folder; refuse a folder that belongs to another config."""
     folder.mkdir(parents=True, exist_ok=True)
     path, mine = folder / "config.json", json.dumps(to_dict(config), indent=1)

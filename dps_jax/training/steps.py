@@ -25,9 +25,10 @@ from dps_jax.optics.psf import airy_psf, gaussian_psf
 from dps_jax.training.config import OptimizerConfig, TrainConfig
 from dps_jax.training.psf_bank import SCALE
 from dps_jax.training.sharding import mean_over_devices
-from dps_jax.typing import Array, Params, Scalars
+from dps_jax.typing import Array, Key, Params, Scalars
 
 State = dict[str, Any]
+Loss = Callable[[Params, dict[str, Array]], tuple[Array, Scalars]]
 
 
 def network_of(config: TrainConfig) -> Any:
@@ -72,14 +73,20 @@ def _muon(schedule: optax.Schedule) -> optax.GradientTransformation:
 
 def init_state(config: TrainConfig) -> State:
     """Return the state before the first step; a function of the config's seed."""
-    module = network_of(config)
     side = config.scenes.patch_px
-    params = module.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 1), jnp.float32))["params"]
     optimizer = make_optimizer(config.optimizer, config.steps)
+    return first_state(jax.random.key(config.seed), network_of(config), optimizer, (1, side, side, 1))
+
+
+def first_state(
+    key: Key, module: Any, optimizer: optax.GradientTransformation, shape: tuple[int, ...]
+) -> State:
+    """Return the state before the first step of a network that takes images of ``shape``."""
+    params = module.init(key, jnp.zeros(shape, jnp.float32))["params"]
     return {"params": params, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
 
 
-def make_loss(config: TrainConfig) -> Callable[[Params, dict[str, Array]], tuple[Array, Scalars]]:
+def make_loss(config: TrainConfig) -> Loss:
     """Return ``loss(params, batch) -> (loss, diagnostics)``: network, forward model, objective.
 
     ``batch`` holds ``input``, ``target`` and ``photons`` and, for the scale transfer, the same with the prefix
@@ -154,7 +161,13 @@ def make_step(
     The diagnostics are the loss, every term, and the norms of gradient, parameters and update.
     """
     optimizer = make_optimizer(config.optimizer, config.steps)
-    loss_of = make_loss(config)
+    return step_of(make_loss(config), optimizer, mesh=mesh)
+
+
+def step_of(
+    loss_of: Loss, optimizer: optax.GradientTransformation, *, mesh: Mesh | None = None
+) -> Callable[[State, dict[str, Array]], tuple[State, Scalars]]:
+    """Return the jitted step of any ``loss_of(params, batch) -> (loss, diagnostics)``; see :func:`make_step`."""
     if mesh is not None:
         loss_of = mean_over_devices(mesh, loss_of)
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)

@@ -18,12 +18,13 @@ from dps_jax.io.errors import UserError
 from dps_jax.io.parameters import read_parameters, write_parameters
 from dps_jax.typing import Array, Params
 
-RELEASED = "universal.safetensors"
+# The file that was released for each task.
+RELEASED = {"restore": "universal.safetensors"}
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network with its parameters: what ``pipelines.restore`` applies.
+    """A network with its parameters: what ``pipelines`` apply.
 
     ``abbe_px`` is the Abbe period in input pixels that it was trained at, ``header`` its config and provenance,
     ``sha256`` the hash of its file (empty where there is none).
@@ -36,20 +37,30 @@ class Network:
     sha256: str = ""
 
     def __call__(self, image: Array) -> Array:
-        """Map images ``(b, y, x, 1)`` to ``(b, s y, s x, 1)``."""
+        """Map images ``(b, y, x, c)`` to ``(b, s y, s x, 1)``."""
         return self.module.apply({"params": self.params}, image)
 
 
-def released_path() -> Path:
-    """Return the path of the released weights inside the installed package."""
-    return Path(str(files(__package__).joinpath(RELEASED)))
+def released_path(*, task: str = "restore") -> Path:
+    """Return the path of the released weights of a task inside the installed package."""
+    return Path(str(files(__package__).joinpath(RELEASED[task])))
 
 
-def save_network(path: Path, module: Any, params: Params, *, abbe_px: float, header: dict[str, Any]) -> None:
+def save_network(
+    path: Path,
+    module: Any,
+    params: Params,
+    *,
+    abbe_px: float,
+    header: dict[str, Any],
+    task: str = "restore",
+) -> None:
     """Write a network to one file.
 
     Parameters
     ----------
+    task
+        What the network is for, of :data:`RELEASED`.
     header
         Provenance: config, seed, version, final numbers; JSON types.
 
@@ -59,25 +70,31 @@ def save_network(path: Path, module: Any, params: Params, *, abbe_px: float, hea
         If the file cannot be written.
     """
     name, sizes = models.config_of(module)
-    about = {"task": "restore", "model": name, "sizes": sizes, "abbe_px": abbe_px}
+    about = {"task": task, "model": name, "sizes": sizes, "abbe_px": abbe_px}
     write_parameters(path, jax.device_get(params), header={**header, **about})
 
 
-def load_network(*, path: Path | None = None) -> Network:
-    """Load a network from a file, by default the released one, checking every array against its sizes.
+def load_network(*, path: Path | None = None, task: str = "restore") -> Network:
+    """Load a network from a file, by default the released one of the task, checking every array against its sizes.
 
     Raises
     ------
     UserError
-        If the file cannot be read, is no weights file, or does not fit the network it names.
+        If the file cannot be read, is no weights file, is one of another task, or does not fit the network it names.
     """
-    path = released_path() if path is None else Path(path)
+    path = released_path(task=task) if path is None else Path(path)
     params, header, sha256 = read_parameters(path)
+    found = header.get("task", "restore")
+    if found != task:
+        raise UserError(
+            f"expected weights to {task} with, got some to {found} with in {path}; choose others."
+        )
     try:
         module = models.build(header["model"], header["sizes"])
         abbe_px = float(header["abbe_px"])
         side = module.grid_multiple
-        template = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 1)))["params"]
+        sample = jnp.zeros((1, side, side, getattr(module, "inputs", 1)))
+        template = jax.eval_shape(module.init, jax.random.key(0), sample)["params"]
         _same_arrays(params, template)
     except (KeyError, TypeError, ValueError) as problem:
         raise UserError(
