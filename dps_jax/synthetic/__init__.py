@@ -1,6 +1,7 @@
-"""Scenes with known truth (NumPy only): structures, backgrounds and resolution targets."""
+"""Scenes with known truth (NumPy only): structures, backgrounds, resolution targets, and the artefacts of methods."""
 
-from dps_jax.synthetic import background, structures, targets
+from dps_jax.synthetic import artefacts, background, structures, targets
+from dps_jax.synthetic.artefacts import ARTEFACTS, add_artefact
 from dps_jax.synthetic.background import haze, illumination, out_of_focus
 from dps_jax.synthetic.structures import (
     FAMILIES,
@@ -20,11 +21,14 @@ from dps_jax.synthetic.targets import (
 )
 
 __all__ = [
+    "ARTEFACTS",
     "FAMILIES",
     "TRAINING_FAMILIES",
     "WITHHELD_FAMILIES",
     "DotPair",
     "LinePair",
+    "add_artefact",
+    "artefacts",
     "background",
     "haze",
     "illumination",
