@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -44,3 +47,36 @@ def incoherent_otf(frequency: ArrayLike, *, cutoff: ArrayLike) -> Array:
     inside = jnp.clip(s, 0.0, 1.0 - 1e-6)
     value = 2 / jnp.pi * (jnp.arccos(inside) - inside * jnp.sqrt(1 - inside * inside))
     return jnp.where(s < 1, value, 0.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class RadialOtf:
+    """OTF that depends on the distance from zero frequency only, as measured or computed samples.
+
+    Parameters
+    ----------
+    samples
+        ``(n,)`` values at equal distances, the first at frequency 0, the last at the cut-off, where it is 0.
+    cutoff
+        Cut-off frequency in cycles per camera pixel.
+    """
+
+    samples: Array
+    cutoff: float | Array
+
+    @classmethod
+    def airy(cls, abbe_px: float, *, count: int = 512) -> RadialOtf:
+        """Return the OTF of an aberration-free pupil (:func:`incoherent_otf`) for an Abbe period in pixels."""
+        _checks.positive("abbe_px", abbe_px)
+        return cls(samples=incoherent_otf(np.linspace(0, 1, count), cutoff=1.0), cutoff=1 / abbe_px)
+
+    def __call__(self, frequency: Array) -> Array:
+        """Interpolate at distances from zero frequency of any shape, in cycles per camera pixel; 0 beyond."""
+        at = jnp.linspace(0.0, 1.0, self.samples.shape[0])
+        return jnp.interp(frequency / self.cutoff, at, self.samples, right=0.0)
+
+
+def pixel_otf(fy: ArrayLike, fx: ArrayLike) -> Array:
+    """OTF of a square pixel that fills its place: ``sinc(fy) sinc(fx)``, frequencies in cycles per pixel."""
+    return jnp.sinc(jnp.asarray(fy, jnp.float32)) * jnp.sinc(jnp.asarray(fx, jnp.float32))

@@ -10,20 +10,32 @@ from dps_jax.solvers.richardson_lucy import (
     richardson_lucy_until_explained,
 )
 from dps_jax.solvers.rolling_ball import rolling_ball_background, subtract_background
+from dps_jax.solvers.sim_estimation import Stripes, estimate_illumination, noise_to_signal
+from dps_jax.solvers.sim_orders import separate_orders
+from dps_jax.solvers.sim_reconstruction import sim_wiener
+from dps_jax.solvers.sim_refinement import make_misfit
+from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
 from dps_jax.solvers.sparse_hessian import sparse_continuous, sparse_hessian
 from dps_jax.solvers.variation import variation_divergence
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [
+    "Stripes",
+    "estimate_illumination",
+    "make_misfit",
     "make_richardson_lucy_step",
     "mean_shift",
     "mssr",
+    "noise_to_signal",
     "poisson_deviance",
     "richardson_lucy",
     "richardson_lucy_oracle",
     "richardson_lucy_step",
     "richardson_lucy_until_explained",
     "rolling_ball_background",
+    "separate_orders",
+    "sim_richardson_lucy",
+    "sim_wiener",
     "sparse_continuous",
     "sparse_hessian",
     "subtract_background",

@@ -138,13 +138,19 @@ def richardson_lucy(
     )
     axes = tuple(range(-jnp.ndim(psf), 0))
     start = _start(image, factor, axes)
+    return iterate(step, start, axes, iterations=iterations, accelerated=accelerated)
+
+
+def iterate(
+    step: Step, start: Array, axes: tuple[int, ...], *, iterations: int | Array, accelerated: bool = False
+) -> Array:
+    """Take steps from a start, on each image over ``axes`` by itself.
+
+    ``accelerated`` extrapolates before every step by the share of the last one that the one before would have
+    foretold (Biggs and Andrews 1997).
+    """
     if not accelerated:
         return jax.lax.fori_loop(0, iterations, lambda _, x: step(x), start)
-    return _accelerated(step, start, iterations, axes)
-
-
-def _accelerated(step: Step, start: Array, iterations: int | Array, axes: tuple[int, ...]) -> Array:
-    """Extrapolate before every step by the share of the last step that the one before would have foretold."""
     none = jnp.zeros_like(start)
     carry = (start, start, none, none)
     return jax.lax.fori_loop(0, iterations, lambda _, c: _extrapolated(step, c, axes), carry)[0]
