@@ -14,11 +14,14 @@ from dps_jax.losses.fidelity import (
     weighted_l2_loss,
 )
 from dps_jax.losses.objective import TERMS, objective
+from dps_jax.losses.perceptual import feature_loss, gram_matrix, style_loss
 from dps_jax.losses.regularizers import hessian_xy, hessian_xyt, hessian_xyz, l1_norm, total_variation
 
 __all__ = [
     "TERMS",
+    "feature_loss",
     "fft_l1_loss",
+    "gram_matrix",
     "hessian_xy",
     "hessian_xyt",
     "hessian_xyz",
@@ -29,6 +32,7 @@ __all__ = [
     "poisson_loss",
     "ssim",
     "ssim_map",
+    "style_loss",
     "total_variation",
     "weighted_l2_loss",
 ]

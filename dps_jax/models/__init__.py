@@ -4,8 +4,20 @@ A name and a plain dictionary of sizes make a module: :func:`build`. Parameters 
 used by ``module.apply``, both pure.
 """
 
+from dps_jax.models.artefact_features import ArtefactFeatures
 from dps_jax.models.registry import MODELS, build, config_of
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
+from dps_jax.models.vgg import VGG, imagenet_input, load_vgg
 
-__all__ = ["MODELS", "ResUDBPN", "ResUNet", "build", "config_of"]
+__all__ = [
+    "MODELS",
+    "VGG",
+    "ArtefactFeatures",
+    "ResUDBPN",
+    "ResUNet",
+    "build",
+    "config_of",
+    "imagenet_input",
+    "load_vgg",
+]

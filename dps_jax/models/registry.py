@@ -9,10 +9,15 @@ from typing import Any
 import flax.linen as nn
 
 from dps_jax import _checks
+from dps_jax.models.artefact_features import ArtefactFeatures
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
 
-MODELS: dict[str, type[nn.Module]] = {"res_u_dbpn": ResUDBPN, "res_u_net": ResUNet}
+MODELS: dict[str, type[nn.Module]] = {
+    "artefact_features": ArtefactFeatures,
+    "res_u_dbpn": ResUDBPN,
+    "res_u_net": ResUNet,
+}
 
 
 def _size_names(module: type[nn.Module]) -> list[str]:

@@ -33,7 +33,8 @@ def test_every_registered_network_can_be_built():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="expected model to be one of 'res_u_dbpn', 'res_u_net', got 'unet'"):
+    names = "'artefact_features', 'res_u_dbpn', 'res_u_net'"
+    with pytest.raises(ValueError, match=f"expected model to be one of {names}, got 'unet'"):
         build("unet", {})
     with pytest.raises(ValueError, match=r"expected sizes of res_u_dbpn among channels, .*got depth, width"):
         build("res_u_dbpn", {"channels": (2, 2), "width": 3, "depth": 1})
