@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train a network without ground truth on scenes and your own images",
     "simulate": "write scenes with known truth as a microscope would see them",
     "solve": "the field's methods: Richardson-Lucy, Wiener, sparse-Hessian, MSSR, blind deconvolution",
+    "sim": "raw structured-illumination frames to an image of twice the resolution",
     "evaluate": "score a result: resolution, fidelity, and truth where it is known",
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
 }

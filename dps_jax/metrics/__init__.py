@@ -5,6 +5,7 @@ it; only ``out_of_band_correlation`` and the line pairs, which need the truth, t
 them together.
 """
 
+from dps_jax.metrics.cutoff import spectral_cutoff
 from dps_jax.metrics.decorrelation import decorrelation_curve, decorrelation_resolution
 from dps_jax.metrics.fidelity import Squirrel, error_map, rse, rsp, squirrel
 from dps_jax.metrics.frc import frc_curve, frc_resolution, fsc_curve
@@ -64,6 +65,7 @@ __all__ = [
     "rsp",
     "scores_against_truth",
     "smallest_resolved_px",
+    "spectral_cutoff",
     "squirrel",
     "ssim",
 ]

@@ -98,10 +98,11 @@ def acquire(
 
 def margin_px(system: OpticalSystem) -> int:
     """Return how many camera pixels around a frame send light into it: the reach of the PSF."""
-    return -(-(_fine_psf(system).shape[0] // 2) // FACTOR)
+    return -(-(fine_psf(system).shape[0] // 2) // FACTOR)
 
 
-def _fine_psf(system: OpticalSystem) -> Array:
+def fine_psf(system: OpticalSystem) -> Array:
+    """Return the PSF on the fine grid."""
     return srpsf(dataclasses.replace(system, pixel_size_nm=float(system.pixel_size_nm) / FACTOR))
 
 
@@ -133,7 +134,7 @@ def photograph(
     """
     _checks.positive("photons", photons)
     _checks.non_negative("background", background)
-    psf, margin = _fine_psf(system), margin_px(system)
+    psf, margin = fine_psf(system), margin_px(system)
     seen = np.asarray(_wide_camera(scene, psf))[margin:-margin, margin:-margin]
     _checks.positive("the scene's brightest pixel", float(seen.max()))
     scale = photons / float(seen.max())

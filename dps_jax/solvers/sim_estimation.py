@@ -24,6 +24,8 @@ _SHIFTS = (0.35, 1.25)
 _LOW = 0.08
 # Fine search: half width and step of the square of shifts looked at, in FFT samples, coarse to fine.
 _SQUARES = ((1.0, 0.2), (0.25, 0.05), (0.06, 0.01), (0.012, 0.002))
+# Phases of single frames are less certain than equal steps, where steps are equal; from here on they are not.
+_UNEQUAL = np.radians(12)
 # The peak of a search among random correlations is 4 to 5 times their median; so high it is none by chance.
 LEAST_SIGNIFICANCE = 7.0
 
@@ -92,10 +94,16 @@ def estimate_illumination(
         )
     steps = nominal_phases(frames.shape[1]) if phases_rad is None else np.asarray(phases_rad, np.float64)
     steps = np.broadcast_to(steps, frames.shape[:2])
-    found = [
-        _one_angle(stack, otf, step, orders, None if near is None else near[a])
-        for a, (stack, step) in enumerate(zip(frames, steps, strict=True))
-    ]
+    found = []
+    for a, (stack, step) in enumerate(zip(frames, steps, strict=True)):
+        angle = _one_angle(stack, otf, step, orders, None if near is None else near[a])
+        if phases_rad is None and len(frames) > 1:
+            # The others' mean is the object without these stripes.
+            measured = _frame_phases(stack, np.delete(frames, a, 0).mean((0, 1)), otf, angle[0])
+            if _farthest_apart(measured, step) > _UNEQUAL:
+                again = _one_angle(stack, otf, measured, orders, angle[0])
+                angle = (*again[:3], angle[3])
+        found.append(angle)
     return Stripes(
         Illumination(
             wavevectors=jnp.asarray([f[0] for f in found], jnp.float32),
@@ -129,9 +137,9 @@ def noise_to_signal(frames: np.ndarray, otf: RadialOtf, *, orders: int = 1) -> f
         noise, signal = noise + bands.noise[0], signal + max(float(power), 0.0)
     if noise == 0:
         return None
-    # The largest weight is about the number of angles. The detail beyond the cut-off, at twice the frequencies that were
-    # looked at, is weaker: the power of what is made of edges and lines falls with the square of the frequency or so.
-    return float(np.clip(4 * noise / max(signal, 1e-30) / len(frames), 1e-4, 1.0))
+    # The largest weight is about the number of angles. The detail beyond the cut-off, at twice the frequencies that
+    # were looked at, is weaker: the power of a tangle of lines falls with the frequency.
+    return float(np.clip(2 * noise / max(signal, 1e-30) / len(frames), 1e-4, 1.0))
 
 
 def _one_angle(
@@ -149,6 +157,34 @@ def _one_angle(
         turn = 2 * np.pi / orders
         offset = last + turn * np.round((offset - last) / turn)
     return first, steps + offset, 2 * np.abs(amplitudes), significance
+
+
+def _frame_phases(stack: np.ndarray, even: np.ndarray, otf: RadialOtf, first: np.ndarray) -> np.ndarray:
+    """Return the phase of each frame's first order, frame by frame, against an image without stripes.
+
+    A frame at ``k + p`` agrees with the object at ``k`` by its stripes, whose phase that is, and by what the object
+    itself has in common with its shifted self; the latter is measured in the image without stripes and taken off.
+    """
+    bands = _Bands(np.concatenate([even[None], stack]), otf, nominal_phases(len(stack) + 1), 1)
+    window = np.multiply.outer(*(_tukey(n) for n in even.shape))
+    spectrum = np.fft.fft2((even - even.mean()) * window)
+    reference = np.conj(np.fft.ifft2(spectrum * bands.transfer(first)))
+    y, x = (np.arange(n) for n in even.shape)
+    wave = np.exp(-2j * np.pi * (first[0] * y[:, None] + first[1] * x[None, :]))
+    h = bands.transfer(np.zeros(2))
+
+    def agreement(image: np.ndarray) -> complex:
+        seen = np.fft.ifft2(np.fft.fft2((image - image.mean()) * window) * bands.transfer(-first) * (h > 0))
+        return complex(np.sum(reference * seen * wave))
+
+    own = agreement(even)
+    return np.array([np.angle(agreement(frame) - own) for frame in stack])
+
+
+def _farthest_apart(phases: np.ndarray, steps: np.ndarray) -> float:
+    """Return the largest difference in radians of two sets of phases, whatever their common offset."""
+    turns = np.exp(1j * (phases - steps))
+    return float(np.abs(np.angle(turns / np.mean(turns))).max())
 
 
 class _Bands:

@@ -17,7 +17,7 @@ import scipy.fft
 from dps_jax import _checks
 from dps_jax.operators.illumination import pattern_argument
 from dps_jax.optics.illumination import Illumination
-from dps_jax.optics.otf import RadialOtf
+from dps_jax.optics.otf import RadialOtf, incoherent_otf
 from dps_jax.solvers.sim_orders import band_otf, frequencies, separate_orders
 from dps_jax.typing import Array, ArrayLike
 
@@ -30,7 +30,7 @@ def sim_wiener(
     illumination: Illumination,
     otfs: RadialOtf | Sequence[RadialOtf],
     *,
-    noise_to_signal: float = 0.01,
+    noise_to_signal: float | Array = 0.01,
     apodisation: float = 1.0,
     notch: float = 0.0,
     notch_width: float = 0.1,
@@ -98,7 +98,7 @@ def wide_estimate(
     illumination: Illumination,
     otfs: Sequence[RadialOtf],
     *,
-    noise_to_signal: float = 0.01,
+    noise_to_signal: float | Array = 0.01,
     apodisation: float = 0.0,
     notch: float = 0.0,
     notch_width: float = 0.1,
@@ -162,14 +162,14 @@ def periodic_frames(
     sides = (image.shape[-2], image.shape[-1])
     fy, fx = frequencies(sides, factor=FACTOR, half=True)
     # Camera pixels have their centres a quarter of one beyond those of the fine pixels before them.
-    to_camera = jnp.exp(0.5j * jnp.pi * (fy + fx))
+    to_camera = jnp.exp(0.5j * jnp.pi * (fy + fx))[None, None]
     centres = [(np.arange(n) + 0.5) / FACTOR - 0.5 - m for n, m in zip(sides, margins, strict=True)]
     argument = pattern_argument(illumination, centres[0], centres[1])
-    spectrum = jnp.fft.rfft2(image) * band_otf(otfs[0], fy, fx, jnp.zeros(2))
+    spectrum = (jnp.fft.rfft2(image) * band_otf(otfs[0], fy, fx, jnp.zeros(2)))[None, None]
     for m, otf in enumerate(otfs[1:], start=1):
         depth = jnp.asarray(illumination.modulation)[:, m - 1, None, None, None]
-        lit = jnp.fft.rfft2(image * jnp.cos(m * argument))
-        spectrum = spectrum + depth * band_otf(otf, fy, fx, jnp.zeros(2)) * lit
+        lit = jnp.fft.rfft2(image[None, None] * jnp.cos(m * argument))
+        spectrum = spectrum + depth * band_otf(otf, fy, fx, jnp.zeros(2))[None, None] * lit
     seen = jnp.fft.irfft2(spectrum * to_camera, s=sides)
     return FACTOR**2 * seen[..., ::FACTOR, ::FACTOR]
 
@@ -215,7 +215,7 @@ def _shifted_spectra(bands: Array, wavevectors: Array, margins: tuple[int, int])
     ny, nx = bands.shape[-2:]
     # Fine pixel i has its centre at i / 2 - 1/4 camera pixels.
     fy, fx = frequencies((ny, nx))
-    spectra = jnp.fft.fft2(bands) * jnp.exp(-0.5j * jnp.pi * (fy + fx))
+    spectra = jnp.fft.fft2(bands) * jnp.exp(-0.5j * jnp.pi * (fy + fx))[None, None]
     pad = [(0, 0)] * (bands.ndim - 2) + [(ny // 2, ny - ny // 2), (nx // 2, nx - nx // 2)]
     spectra = jnp.fft.ifftshift(jnp.pad(jnp.fft.fftshift(spectra, (-2, -1)), pad), (-2, -1))
     # The inverse FFT over four times as many points divides by four: the unit is that of a fine pixel.
@@ -255,7 +255,6 @@ def _apodised(
     if power == 0:
         return 1.0
     longest = illumination.orders * jnp.max(jnp.linalg.norm(jnp.asarray(illumination.wavevectors), axis=1))
-    s = jnp.clip(np.hypot(fy, fx) / (otf.cutoff + longest), 0.0, 1.0)
-    # The ideal OTF of such a cut-off (see optics.incoherent_otf); its root has no slope at 0, its power may not.
-    ideal = 2 / jnp.pi * (jnp.arccos(s) - s * jnp.sqrt(jnp.maximum(1 - s * s, 0.0)))
-    return jnp.where(s < 1, jnp.maximum(ideal, 1e-12) ** power, 0.0)
+    ideal = incoherent_otf(np.hypot(fy, fx), cutoff=otf.cutoff + longest)
+    # A root has no slope at 0.
+    return jnp.where(ideal > 0, jnp.maximum(ideal, 1e-6) ** power, 0.0)

@@ -1,0 +1,240 @@
+"""Raw SIM in a TIFF to a reconstruction in a TIFF, with what it rests on in its metadata, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dps_jax import __version__
+from dps_jax.io import (
+    ImageFile,
+    UserError,
+    atomic_path,
+    check_output,
+    check_values,
+    read_image,
+    write_image,
+)
+from dps_jax.metrics.cutoff import spectral_cutoff
+from dps_jax.metrics.decorrelation import decorrelation_resolution
+from dps_jax.optics.otf import RadialOtf
+from dps_jax.optics.system import OpticalSystem
+from dps_jax.pipelines.restore import restore
+from dps_jax.pipelines.sim import (
+    Progress,
+    SimReconstruction,
+    SimSettings,
+    check_count,
+    reconstruct_sim,
+)
+from dps_jax.pipelines.sim_figure import draw_sim
+from dps_jax.pipelines.sim_otf import read_otf
+from dps_jax.solvers.sim_reconstruction import FACTOR
+from dps_jax.weights import load_network
+
+Log = Callable[[str], None]
+
+# Which axis of the frames is slowest; planes are depths or times.
+FRAME_ORDERS = {
+    "angle-major": "plane, angle, phase",
+    "phase-major": "plane, phase, angle",
+    "angle-plane-phase": "angle, plane, phase (OMX)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimOptions:
+    """What a user may say; None leaves it to the file or to measurement."""
+
+    angles: int = 3
+    phases: int = 3
+    frame_order: str = "angle-major"
+    na: float | None = None
+    wavelength_nm: float | None = None
+    pixel_size_nm: float | None = None
+    refractive_index: float = 1.515
+    otf: Path | None = None
+    figure: Path | None = None
+    json: Path | None = None
+    extend: bool = False
+    settings: SimSettings = field(default_factory=SimSettings)
+
+
+def sim_file(
+    source: Path, target: Path, options: SimOptions, *, log: Log = print, progress: Progress | None = None
+) -> None:
+    """Reconstruct the raw SIM TIFF ``source`` into the TIFF ``target``, which appears whole or not at all.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, frames that are no SIM or in another order, or an output that cannot be
+        written.
+    ValueError
+        For numbers out of range.
+    """
+    inputs = [source, *([options.otf] if options.otf else [])]
+    for path in (target, options.figure, options.json):
+        if path is not None:
+            check_output(path, inputs=inputs)
+    image = read_image(source)
+    notes = (*image.notes, *check_values(image))
+    frames = ordered_frames(image, options)
+    pixel_nm = options.pixel_size_nm or image.pixel_size_nm
+    log(f"{source.name}: {len(frames)} plane(s) of {options.angles} angles x {options.phases} phases")
+    otfs, optics_notes = _otfs(frames, pixel_nm, options)
+    made = reconstruct_sim(frames, otfs, settings=options.settings, progress=progress)
+    notes += (*optics_notes, *made.notes)
+    _tell(made, pixel_nm, log)
+    result, out_nm = made.image, None if pixel_nm is None else pixel_nm / FACTOR
+    extended: dict[str, Any] = {}
+    if options.extend:
+        result, out_nm, extended, more = _extended(made, pixel_nm, options, log)
+        notes += more
+    for note in notes:
+        log(f"note: {note}")
+    report = _report(made, otfs[0], pixel_nm, notes)
+    write_image(
+        target,
+        result if len(result) > 1 else result[0],
+        axes=("ZYX" if image.z_step_nm is not None else "TYX") if len(result) > 1 else "YX",
+        pixel_size_nm=out_nm,
+        z_step_nm=image.z_step_nm if len(result) > 1 else None,
+        description={
+            "software": f"dps_jax {__version__}",
+            "operation": "sim",
+            "input": source.name,
+            "settings": _plain(options),
+            "intensity": "photon-conserving: the sum over pixels is that of the mean frame above background",
+            **report,
+            **extended,
+        },
+    )
+    log(f"wrote {target}" + ("" if out_nm is None else f": pixel {out_nm:.2f} nm"))
+    if options.json is not None:
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(json.dumps({**report, **extended}, indent=1) + "\n", encoding="utf-8")
+        log(f"wrote {options.json}")
+    if options.figure is not None:
+        draw_sim(options.figure, made, cutoff_per_px=float(otfs[0].cutoff), pixel_size_nm=pixel_nm)
+        log(f"wrote {options.figure}")
+
+
+def ordered_frames(image: ImageFile, options: SimOptions) -> np.ndarray:
+    """Return the pages of a file as ``(plane, angle, phase, y, x)``.
+
+    Raises
+    ------
+    UserError
+        For a number of pages that is no whole number of planes, or several channels.
+    """
+    if "C" in image.axes and image.data.shape[image.axes.index("C")] > 1 and image.data.ndim == 4:
+        raise UserError(
+            f"expected raw SIM frames of one channel, got {image.axes} {image.data.shape} in {image.path}; split the "
+            "channels first."
+        )
+    pages = image.data.reshape(-1, *image.data.shape[-2:])
+    a, p = options.angles, options.phases
+    planes = check_count(len(pages), a, p)
+    sides = pages.shape[-2:]
+    if options.frame_order == "angle-major":
+        return pages.reshape(planes, a, p, *sides)
+    if options.frame_order == "phase-major":
+        return pages.reshape(planes, p, a, *sides).swapaxes(1, 2)
+    return pages.reshape(a, planes, p, *sides).swapaxes(0, 1)
+
+
+def _otfs(
+    frames: np.ndarray, pixel_nm: float | None, options: SimOptions
+) -> tuple[tuple[RadialOtf, ...], tuple[str, ...]]:
+    """Return the OTF of each order: measured, of the given optics, or of a cut-off read from the frames."""
+    count = options.settings.orders + 1
+    if options.otf is not None:
+        return read_otf(options.otf, orders=options.settings.orders), ()
+    if options.na is not None and options.wavelength_nm is not None:
+        if pixel_nm is None:
+            raise UserError("the file does not state its pixel size; give it with --pixel-size-nm.")
+        system = OpticalSystem(
+            na=options.na,
+            wavelength_nm=options.wavelength_nm,
+            pixel_size_nm=pixel_nm,
+            refractive_index=options.refractive_index,
+        )
+        return (RadialOtf.airy(float(system.abbe_px)),) * count, ()
+    cutoff = spectral_cutoff(frames.mean((0, 1, 2), dtype=np.float64))
+    if cutoff is None:
+        raise UserError(
+            "the cut-off of the optics cannot be read from these frames, whose spectrum has no flat end; give --na, "
+            "--wavelength-nm and the pixel size."
+        )
+    note = (
+        f"the cut-off was read from the frames' spectrum: an Abbe period of {1 / cutoff:.3g} px; give --na and "
+        "--wavelength-nm if you know them"
+    )
+    return (RadialOtf.airy(1 / cutoff),) * count, (note,)
+
+
+def _tell(made: SimReconstruction, pixel_nm: float | None, log: Log) -> None:
+    for number, angle in enumerate(made.angles(), start=1):
+        period = angle["period_px"]
+        nm = "" if pixel_nm is None else f" ({period * pixel_nm:.2f} nm)"  # type: ignore[operator]
+        depths = ", ".join(f"{m:.2f}" for m in angle["modulation"])  # type: ignore[union-attr]
+        log(
+            f"angle {number}: period {period:.4f} px{nm}, direction {angle['direction_degrees']:.2f} degrees, "
+            f"modulation {depths}, peak {angle['significance']:.0f} times its surroundings"
+        )
+    log(
+        f"background {made.background:.6g}; cut-off extended {made.extension:.2f} times; left unexplained "
+        f"{made.residual_share:.1%} of the mean light; light out/in before it was matched {made.light_out_over_in:.4f}"
+    )
+
+
+def _extended(
+    made: SimReconstruction, pixel_nm: float | None, options: SimOptions, log: Log
+) -> tuple[np.ndarray, float, dict[str, Any], tuple[str, ...]]:
+    """Sharpen the reconstruction further by the released network, told the resolution that SIM has reached."""
+    if pixel_nm is None or options.na is None or options.wavelength_nm is None:
+        raise UserError("--extend needs the optics; give --na, --wavelength-nm and the pixel size.")
+    system = OpticalSystem(
+        na=options.na,
+        wavelength_nm=options.wavelength_nm,
+        pixel_size_nm=pixel_nm / FACTOR,
+        modulation=made.extension,
+        refractive_index=options.refractive_index,
+    )
+    restored = restore(made.image, system, load_network())
+    log(f"extended by the network from an Abbe period of {float(system.abbe_nm):.1f} nm")
+    notes = tuple(f"extending: {note}" for note in restored.report.notes)
+    return restored.image, restored.pixel_size_nm, {"extend": restored.report.as_dict()}, notes
+
+
+def _report(
+    made: SimReconstruction, otf: RadialOtf, pixel_nm: float | None, notes: tuple[str, ...]
+) -> dict[str, Any]:
+    before = decorrelation_resolution(made.mean[0], pixel_size_nm=1.0)
+    after = decorrelation_resolution(made.image[0], pixel_size_nm=1 / FACTOR)
+    return {
+        "angles": made.angles(),
+        "refined": made.refined,
+        "cutoff_per_px": float(otf.cutoff),
+        "extension": made.extension,
+        "background": made.background,
+        "noise_to_signal": made.noise_to_signal,
+        "light_out_over_in": made.light_out_over_in,
+        "unexplained_share": made.residual_share,
+        "decorrelation_px": {"mean_frame": float(before), "reconstruction": float(after)},
+        "input_pixel_size_nm": pixel_nm,
+        "notes": list(notes),
+    }
+
+
+def _plain(options: SimOptions) -> dict[str, Any]:
+    own = {k: v for k, v in asdict(options).items() if k not in ("figure", "json", "settings")}
+    own["otf"] = None if options.otf is None else options.otf.name
+    return {**own, **dataclasses.asdict(options.settings)}

@@ -1,0 +1,56 @@
+"""Measured OTFs from TIFF files: radial, and the radially averaged ones of 3D-SIM, one page for each order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from dps_jax.io import UserError
+from dps_jax.io.errors import explained, library_warnings
+from dps_jax.optics.otf import RadialOtf
+
+# What is left of an OTF beyond its cut-off is noise of the measurement.
+_NOTHING = 0.01
+
+
+def read_otf(path: Path, *, orders: int = 1) -> tuple[RadialOtf, ...]:
+    """Read one OTF per order.
+
+    The file holds ``(order, kr, kz)`` with real and imaginary parts side by side along kz, as cudasirecon writes them
+    (the OTF in focus is the sum over kz), or ``(kr,)`` or ``(order, kr)`` real values. The samples along kr go from 0
+    to half a cycle per camera pixel.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, or has fewer orders or another shape.
+    """
+    with explained(path), library_warnings("tifffile"):
+        data = np.squeeze(np.asarray(tifffile.imread(path)))
+    if data.ndim == 3 and data.shape[-1] % 2 == 0:
+        data = np.abs((data[..., ::2] + 1j * data[..., 1::2]).sum(-1))
+    elif data.ndim == 1:
+        data = np.stack([data] * (orders + 1))
+    if data.ndim != 2 or len(data) < orders + 1 or data.shape[1] < 8 or not np.isfinite(data).all():
+        raise UserError(
+            f"expected an OTF (order, kr, kz) of complex numbers in pairs, (order, kr) or (kr,), of {orders + 1} "
+            f"orders, got shape {data.shape} in {path}."
+        )
+    return tuple(_radial(row) for row in data[: orders + 1])
+
+
+def _radial(row: np.ndarray) -> RadialOtf:
+    """Cut one order's samples where they have fallen to nothing, and scale the first to 1.
+
+    The strength of an order is its modulation's, and is found from the frames.
+    """
+    import jax.numpy as jnp
+
+    row = np.asarray(row, np.float64) / float(row[:3].max())
+    last = int(np.flatnonzero(row > _NOTHING)[-1]) + 1
+    samples = np.append(row[:last], 0.0)
+    return RadialOtf(
+        samples=jnp.asarray(np.clip(samples, 0.0, 1.0), jnp.float32), cutoff=0.5 * last / (len(row) - 1)
+    )
