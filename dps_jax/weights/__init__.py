@@ -19,7 +19,10 @@ from dps_jax.io.parameters import read_parameters, write_parameters
 from dps_jax.typing import Array, Params
 
 # The file that was released for each task.
-RELEASED = {"restore": "universal.safetensors"}
+RELEASED = {
+    "restore": "universal.safetensors",
+    "denoise": "denoise.safetensors",
+}
 
 
 @dataclass(frozen=True, eq=False)
