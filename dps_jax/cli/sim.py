@@ -18,6 +18,7 @@ Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
 Given = Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")]
 
 _ORDERS = ("angle-major", "phase-major", "angle-plane-phase")
+_METHODS = ("wiener", "richardson-lucy", "network")
 _POSITIVE = ("na", "wavelength_nm", "pixel_size_nm", "refractive_index", "noise_to_signal")
 
 
@@ -57,7 +58,7 @@ class Arguments:
     background: Unset = None
     """The constant background level in the frames' unit; by default measured."""
     method: str = "wiener"
-    """wiener; or richardson-lucy, which keeps more at low light and is never negative."""
+    """wiener; richardson-lucy, which keeps more at low light and is never negative; or network, for the lowest light."""
     noise_to_signal: Unset = None
     """Of wiener: less sharpens more; by default measured."""
     apodisation: float = 0.2
@@ -119,8 +120,8 @@ def _check_numbers(arguments: Arguments) -> None:
         raise UserError(
             f"expected --frame-order to be one of {', '.join(_ORDERS)}, got {arguments.frame_order!r}."
         )
-    if arguments.method not in ("wiener", "richardson-lucy"):
-        raise UserError(f"expected --method to be wiener or richardson-lucy, got {arguments.method!r}.")
+    if arguments.method not in _METHODS:
+        raise UserError(f"expected --method to be one of {', '.join(_METHODS)}, got {arguments.method!r}.")
     if arguments.orders not in (1, 2) or arguments.phases < 2 * arguments.orders + 1:
         raise UserError(
             f"expected --orders 1 with 3 or more --phases, or 2 with 5 or more, got {arguments.orders} with "

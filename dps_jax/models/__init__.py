@@ -8,6 +8,7 @@ from dps_jax.models.artefact_features import ArtefactFeatures
 from dps_jax.models.registry import MODELS, build, config_of
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
+from dps_jax.models.sim_u_net import SimUNet
 from dps_jax.models.vgg import VGG, imagenet_input, load_vgg
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ArtefactFeatures",
     "ResUDBPN",
     "ResUNet",
+    "SimUNet",
     "build",
     "config_of",
     "imagenet_input",

@@ -22,6 +22,7 @@ from dps_jax.metrics.light import background_level
 from dps_jax.optics.illumination import Illumination
 from dps_jax.optics.otf import RadialOtf
 from dps_jax.pipelines.sim_checks import check_frames, check_stripes
+from dps_jax.pipelines.sim_learned import learned_sim
 from dps_jax.solvers.sim_estimation import Stripes, estimate_illumination, noise_to_signal
 from dps_jax.solvers.sim_reconstruction import (
     FACTOR,
@@ -33,8 +34,9 @@ from dps_jax.solvers.sim_reconstruction import (
 from dps_jax.solvers.sim_refinement import make_misfit
 from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
 from dps_jax.typing import Array
+from dps_jax.weights import load_network
 
-METHODS = ("wiener", "richardson-lucy")
+METHODS = ("wiener", "richardson-lucy", "network")
 Progress = Callable[[int, int], None]
 
 # The stripes are refined on the middle of larger fields: it takes seconds there, and phases are the same everywhere.
@@ -201,7 +203,9 @@ def _even(stack: np.ndarray) -> np.ndarray:
     """Scale the frames ``(..., angle, phase, y, x)`` of one plane to one mean: lamps flicker, and dyes bleach."""
     means = stack.mean((-2, -1), keepdims=True)
     whole = stack.mean((-4, -3, -2, -1), keepdims=True)
-    return np.asarray(stack * np.where(means > 0, whole / np.where(means > 0, means, 1.0), 1.0), np.float32)
+    # Frames without light to speak of are left as they are: their means are noise.
+    factors = np.where(means > 0, whole / np.where(means > 0, means, 1.0), 1.0)
+    return np.asarray(stack * np.clip(factors, 0.5, 2.0), np.float32)
 
 
 @partial(jax.jit, static_argnames=("apodisation", "notch", "notch_width"))
@@ -244,6 +248,8 @@ def _reconstructed(
     if settings.method == "wiener":
         shape = (settings.apodisation, settings.notch, settings.notch_width)
         image = _wiener(frames, illumination, otfs, jnp.asarray(strength, jnp.float32), *shape)
+    elif settings.method == "network":
+        image = learned_sim(plane, illumination, otfs, load_network(task="sim"), noise_to_signal=strength)
     else:
         image = _richardson_lucy(frames, illumination, otfs, jnp.asarray(settings.iterations))
     image = np.asarray(image)

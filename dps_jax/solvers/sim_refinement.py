@@ -19,7 +19,7 @@ from dps_jax.typing import Array, ArrayLike
 
 
 def make_misfit(
-    frames: ArrayLike, otfs: RadialOtf | Sequence[RadialOtf], *, noise_to_signal: float = 0.01
+    frames: ArrayLike, otfs: RadialOtf | Sequence[RadialOtf], *, noise_to_signal: float = 1e-3
 ) -> Callable[[Illumination], Array]:
     """Return ``misfit(illumination)``: the mean squared difference of the frames and of those made anew.
 

@@ -1,0 +1,152 @@
+"""From raw frames to the reconstruction: checks that refuse, light that is kept, and a report that is true."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dps_jax.io import UserError
+from dps_jax.optics import OpticalSystem, RadialOtf
+from dps_jax.pipelines.sim import SimSettings, check_count, reconstruct_sim, refine
+from dps_jax.pipelines.simulate_sim import acquire_sim
+from dps_jax.solvers import estimate_illumination, make_misfit
+
+SYSTEM = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=65.0)
+OTF = RadialOtf.airy(float(SYSTEM.abbe_px))
+QUICK = SimSettings(refine=False)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return acquire_sim(5001, SYSTEM, shape=(128, 128), photons=500, background=20.0)
+
+
+@pytest.mark.parametrize("method", ["wiener", "richardson-lucy"])
+def test_light_is_that_of_the_mean_frame(made, method):
+    result = reconstruct_sim(made.frames[None], OTF, settings=SimSettings(method=method, refine=False))
+    assert result.image.shape == (1, 256, 256)
+    light = made.frames.astype(float).mean((0, 1)).sum() - result.background * 128**2
+    assert result.image.astype(float).sum() == pytest.approx(light, rel=1e-4)  # evened out in float32
+    # The level that 1 % of the smoothed image is below: above the pedestal by what light is everywhere.
+    assert 18 < result.background < 40
+
+
+def test_linear_in_gain_and_blind_to_an_offset(made):
+    first = reconstruct_sim(made.frames[None], OTF, settings=QUICK)
+    other = reconstruct_sim(10 * made.frames[None] + 300, OTF, settings=QUICK)
+    np.testing.assert_allclose(other.image, 10 * first.image, atol=1e-2 * first.image.max())
+    np.testing.assert_allclose(
+        other.illumination.wavevectors, first.illumination.wavevectors, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_refining_finds_unequal_phases():
+    made = acquire_sim(5003, SYSTEM, shape=(96, 96), photons=1000, phase_error_rad=0.15)
+    start = estimate_illumination(made.frames, OTF).illumination
+    found = refine(made.frames, start, (OTF, OTF))
+    misfit = make_misfit(made.frames, OTF)
+    # As well as the truth explains the frames, which nothing can do much better: 18 numbers fitted to 83,000.
+    assert float(misfit(found)) < 1.002 * float(misfit(made.illumination))
+    flip = np.sign(np.sum(np.asarray(found.wavevectors) * np.asarray(made.illumination.wavevectors), 1))
+    assert (flip == 1).all()
+    middle = (
+        2 * np.pi * 47.5 * (np.asarray(found.wavevectors) - np.asarray(made.illumination.wavevectors)).sum(1)
+    )
+    off = np.asarray(found.phases_rad) - np.asarray(made.illumination.phases_rad) + middle[:, None]
+    assert np.degrees(np.abs(np.angle(np.exp(1j * off)))).max() < 3.0  # the promise, in every frame
+
+
+def test_flicker_is_evened_out(made):
+    lamp = np.array([1.0, 1.06, 0.95])[None, :, None, None]
+    flickering = 20 + lamp * (made.frames - 20)
+    # Equal steps by half a percent: the stripes' own sum over this field is not quite 1 in every frame.
+    settings = SimSettings(refine=False, background=20.0)
+    first = reconstruct_sim(made.frames[None], OTF, settings=settings)
+    other = reconstruct_sim(flickering[None], OTF, settings=settings)
+    ratio = other.image.sum() / first.image.sum()
+    np.testing.assert_allclose(other.image / ratio, first.image, atol=1e-2 * first.image.max())
+
+
+def test_noise_is_what_is_left(made):
+    result = reconstruct_sim(
+        made.frames[None], OTF, settings=SimSettings(noise_to_signal=1e-3, notch=0.0, apodisation=0.0)
+    )
+    # The root mean square of photon noise is the root of the mean count; the fit takes up a little of it, and what it
+    # cannot explain adds a little.
+    expected = np.sqrt(made.frames.mean()) / (made.frames.mean() - result.background)
+    assert result.residual_share == pytest.approx(expected, rel=0.15)
+
+
+def test_even_light_is_refused():
+    even = acquire_sim(5000, SYSTEM, photons=300, modulation=0.0)
+    with pytest.raises(
+        UserError, match=r"expected stripes in the frames of every angle, got correlation peaks"
+    ):
+        reconstruct_sim(even.frames[None], OTF, settings=QUICK)
+
+
+def test_another_order_of_frames_is_named(made):
+    with pytest.raises(UserError, match="choose the other --frame-order"):
+        reconstruct_sim(made.frames.swapaxes(0, 1)[None], OTF, settings=QUICK)
+
+
+def test_saturated_and_dark_frames_are_refused(made):
+    counts = np.clip(made.frames, 0, 255).astype(np.uint8)
+    with pytest.raises(
+        UserError, match=r"expected frames that are not saturated, got .*% of the pixels at 255"
+    ):
+        reconstruct_sim(counts[None], OTF, settings=QUICK)
+    dark = made.frames.copy()
+    dark[1, 2] = 0
+    with pytest.raises(UserError, match="plane 1, angle 2, phase 3 has 0"):
+        reconstruct_sim(dark[None], OTF, settings=QUICK)
+    with pytest.raises(UserError, match="expected frames with light in them"):
+        reconstruct_sim(np.zeros((1, 3, 3, 64, 64)), OTF, settings=QUICK)
+
+
+def test_counts_and_settings_are_refused():
+    assert check_count(135, 3, 5) == 9
+    with pytest.raises(
+        UserError, match="expected 3 angles x 3 phases = 9 frames for each plane, got 10 in all"
+    ):
+        check_count(10, 3, 3)
+    with pytest.raises(ValueError, match="method"):
+        SimSettings(method="magic")
+    with pytest.raises(ValueError, match="notch"):
+        SimSettings(notch=1.5)
+    with pytest.raises(ValueError, match=r"expected frames \(plane, angle, phase, y, x\)"):
+        reconstruct_sim(np.ones((3, 3, 64, 64)), OTF)
+
+
+def test_real_frames_without_a_hint(data_folder):
+    """Real microtubules: the given whole-numbered vectors are the nearest to those found, up to the sign."""
+    import tifffile
+
+    frames = tifffile.imread(data_folder / "sim" / "raw_sim2d_microtubules.tif").reshape(3, 3, 512, 512)
+    found = estimate_illumination(frames, RadialOtf.airy(3.0))
+    vectors = 512 * np.asarray(found.illumination.wavevectors)
+    given = np.array([(-85, -82), (-28, 112), (108, -35)])
+    vectors *= np.sign(np.sum(vectors * given, 1))[:, None]
+    np.testing.assert_array_equal(np.round(vectors), given)
+    assert min(found.significance) > 50
+    # Independently, between those whole numbers: the brightest point of each band's own transform, Hann window.
+    y, x = np.arange(512)[:, None], np.arange(512)[None]
+    window = np.hanning(512)[:, None] * np.hanning(512)
+    for stack, vector in zip(frames.astype(float), vectors, strict=True):
+        band = sum(np.exp(2j * np.pi * j / 3) * f for j, f in enumerate(stack)) * window
+        steps = np.arange(-0.3, 0.301, 0.05)
+
+        def size(dy, dx, vector=vector, band=band):
+            wave = np.exp(-2j * np.pi * ((vector[0] + dy) * y + (vector[1] + dx) * x) / 512)
+            mirrored = np.exp(2j * np.pi * ((vector[0] + dy) * y + (vector[1] + dx) * x) / 512)
+            return max(abs((band * wave).sum()), abs((band * mirrored).sum()))
+
+        sizes = np.array([[size(dy, dx) for dx in steps] for dy in steps])
+        at = np.unravel_index(sizes.argmax(), sizes.shape)
+        assert np.abs(steps[list(at)]).max() < 0.2  # the promise, in samples of the FFT
+
+
+def test_planes_share_their_stripes(made):
+    two = np.stack([made.frames, 2 * made.frames])
+    result = reconstruct_sim(two, OTF, settings=SimSettings(refine=False, background=0.0))
+    np.testing.assert_allclose(result.image[1], 2 * result.image[0], atol=1e-3 * result.image.max())
+    assert jnp.isfinite(result.image).all()
