@@ -264,7 +264,11 @@ class _Bands:
         # Each is brought to the object times both transfers.
         zero, high = self.spectra[0] * there, moved * here
         power = np.sum(weights * (np.abs(zero) ** 2 - self.noise[0] * there**2))
-        return complex(np.sum(weights * np.conj(zero) * high) / max(float(power), 1e-30))
+        if power <= 0:  # nothing but noise where both see
+            return 0j
+        # Stripes cannot be deeper than darkness; a ratio of noises can.
+        ratio = complex(np.sum(weights * np.conj(zero) * high) / power)
+        return ratio / max(1.0, abs(ratio))
 
 
 def _tukey(n: int) -> np.ndarray:
