@@ -77,6 +77,12 @@ class Arguments:
     """Mean over 1, 2, 4 or 8 rotations and mirror images: a little better (0.1 dB for 8), as many times slower."""
     adapt: int = 0
     """First train the network on for so many steps on this image alone, without a truth; kept only if better."""
+    denoise: str = "auto"
+    """off; auto, where noise makes most of the contrast; or strong: always, and nothing but the denoised image."""
+    artefacts: str = "auto"
+    """off; or auto: of images that were reconstructed (--modulation above 1), remove stripes, honeycomb and seams."""
+    keep_intermediates: bool = False
+    """Also write the images between input and result, as RESULT_denoised.tif and RESULT_without_artefacts.tif."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
     tile_px: int = 512
@@ -121,6 +127,11 @@ def _check_numbers(arguments: Arguments) -> None:
         raise UserError(f"expected --steady-frames to be 0 or more, got {arguments.steady_frames}.")
     if arguments.adapt < 0:
         raise UserError(f"expected --adapt to be 0 or more, got {arguments.adapt}.")
+    for name, choices in (("denoise", ("off", "auto", "strong")), ("artefacts", ("off", "auto"))):
+        if getattr(arguments, name) not in choices:
+            raise UserError(
+                f"expected {parsing.flag(name)} to be one of {', '.join(choices)}, got {getattr(arguments, name)!r}."
+            )
     missing = [parsing.flag(name) for name in ("na", "wavelength_nm") if not getattr(arguments, name)]
     if missing:
         raise UserError(

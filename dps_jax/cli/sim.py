@@ -58,7 +58,7 @@ class Arguments:
     background: Unset = None
     """The constant background level in the frames' unit; by default measured."""
     method: str = "wiener"
-    """wiener; richardson-lucy, which keeps more at low light and is never negative; or network, for the lowest light."""
+    """wiener; richardson-lucy, never negative and truer at low light; or network, trained for the lowest light."""
     noise_to_signal: Unset = None
     """Of wiener: less sharpens more; by default measured."""
     apodisation: float = 0.2

@@ -10,10 +10,11 @@ from typing import Any
 from dps_jax import __version__
 from dps_jax.io import UserError
 from dps_jax.pipelines.adapt import Adaptation, adapt
+from dps_jax.pipelines.chain import Chained, run_chain
 from dps_jax.pipelines.file_checks import check_light, check_scales
 from dps_jax.pipelines.file_planes import FilePlanes, read_planes
 from dps_jax.pipelines.report import Report
-from dps_jax.pipelines.restore import Progress, Restored, restore
+from dps_jax.pipelines.restore import Progress, Restored
 from dps_jax.weights import Network
 
 Log = Callable[[str], None]
@@ -36,6 +37,9 @@ class FileOptions:
     steady_frames: int = 0
     orientations: int = 1
     adapt: int = 0
+    denoise: str = "auto"
+    artefacts: str = "auto"
+    keep_intermediates: bool = False
     tile_px: int = 512
 
 
@@ -73,7 +77,8 @@ def restore_file(
     for note in notes:
         log(f"note: {note}")
     count = len(planes.channels)
-    restored, adaptations = [], []
+    chained: list[Chained] = []
+    adaptations = []
     for number, (stack, system) in enumerate(zip(planes.channels, planes.systems, strict=True)):
         prefix = f"channel {number + 1}: " if count > 1 else ""
         used = network
@@ -90,10 +95,12 @@ def restore_file(
             )
             adaptations.append(asdict(told))
             log(f"{prefix}{_adapted(told)}")
-        result = restore(
+        chain = run_chain(
             stack,
             system,
             used,
+            denoising=options.denoise,
+            artefacts=options.artefacts,
             output_pixel_size_nm=options.output_pixel_size_nm,
             background_radius_nm=options.background_radius_nm,
             background=options.background,
@@ -104,19 +111,48 @@ def restore_file(
             tile_px=options.tile_px,
             progress=_shifted(progress, number, count),
         )
-        for note in check_light(image, result.report, channel=number + 1, channels=count):
+        for note in check_light(image, chain.restored.report, channel=number + 1, channels=count):
             log(f"note: {note}")
             notes += (note,)
-        _say(result, prefix, log)
-        restored.append(result)
+        for decision in chain.decisions:
+            log(f"{prefix}{decision}")
+        for note in chain.notes:
+            log(f"{prefix}note: {note}")
+        _say(chain.restored, prefix, log)
+        chained.append(chain)
+    restored = [chain.restored for chain in chained]
     planes.write(
         target,
         [r.image for r in restored],
         pixel_size_nm=restored[0].pixel_size_nm,
         description=_description(planes, options, network, restored, notes)
+        | {"decisions": [list(chain.decisions) for chain in chained]}
         | ({"adaptations": adaptations} if adaptations else {}),
     )
+    if options.keep_intermediates:
+        _keep(planes, chained, target, log)
     log(f"wrote {target}: pixel {restored[0].pixel_size_nm:.2f} nm")
+
+
+def _keep(planes: FilePlanes, chained: list[Chained], target: Path, log: Log) -> None:
+    """Write every image between input and result; a channel that skipped a step is there as it came."""
+    for name in sorted({name for chain in chained for name in chain.intermediates}):
+        path = target.with_name(f"{target.stem}_{name}.tif")
+        images = [
+            chain.intermediates.get(name, stack)
+            for chain, stack in zip(chained, planes.channels, strict=True)
+        ]
+        planes.write(
+            path,
+            images,
+            pixel_size_nm=planes.pixel_size_nm,
+            description={
+                "software": f"dps_jax {__version__}",
+                "operation": f"restore, {name}",
+                "input": planes.image.path.name,
+            },
+        )
+        log(f"wrote {path}")
 
 
 def _shifted(progress: Progress | None, number: int, count: int) -> Progress | None:

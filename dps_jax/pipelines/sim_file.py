@@ -25,7 +25,7 @@ from dps_jax.metrics.cutoff import spectral_cutoff
 from dps_jax.metrics.decorrelation import decorrelation_resolution
 from dps_jax.optics.otf import RadialOtf
 from dps_jax.optics.system import OpticalSystem
-from dps_jax.pipelines.restore import restore
+from dps_jax.pipelines.chain import run_chain
 from dps_jax.pipelines.sim import (
     Progress,
     SimReconstruction,
@@ -208,9 +208,12 @@ def _extended(
         modulation=made.extension,
         refractive_index=options.refractive_index,
     )
-    restored = restore(made.image, system, load_network())
+    chain = run_chain(made.image, system, load_network(), background=0.0)
+    restored = chain.restored
+    for decision in chain.decisions:
+        log(f"extending: {decision}")
     log(f"extended by the network from an Abbe period of {float(system.abbe_nm):.1f} nm")
-    notes = tuple(f"extending: {note}" for note in restored.report.notes)
+    notes = tuple(f"extending: {note}" for note in (*chain.notes, *restored.report.notes))
     return restored.image, restored.pixel_size_nm, {"extend": restored.report.as_dict()}, notes
 
 

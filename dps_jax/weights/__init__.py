@@ -22,6 +22,7 @@ from dps_jax.typing import Array, Params
 RELEASED = {
     "restore": "universal.safetensors",
     "denoise": "denoise.safetensors",
+    "sim": "sim.safetensors",
     "artefacts": "artefacts.safetensors",
     "artefact-features": "artefact_features.safetensors",
 }
