@@ -119,8 +119,10 @@ def u_net_reach(levels: int, blocks: int) -> float:
     for level in range(levels):
         passes = 1 if level == levels - 1 else 2
         total += passes * 2 * blocks * 2**level
-        if level:  # one convolution down to this grid and one up from it; 1 for the uneven halving
-            total += 2 * 2**level + 1
+        if level:  # one convolution down to this grid and one up from it
+            total += 2 * 2**level
+            # A pixel may lie anywhere in its coarse one: 2^level - 1 in all, of which the finer levels counted half.
+            total += 2 ** (level - 1)
     return total
 
 
