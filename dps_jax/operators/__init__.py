@@ -19,6 +19,7 @@ from dps_jax.operators.flow_fields import (
 from dps_jax.operators.forward import camera, camera_image, camera_image_adjoint, expose
 from dps_jax.operators.illumination import illumination_patterns, sim_frames
 from dps_jax.operators.noise import add_poisson_noise, add_read_noise, split_photons
+from dps_jax.operators.phase_correlation import estimate_shift
 from dps_jax.operators.sampling import (
     bin_area,
     bin_area_adjoint,
@@ -46,6 +47,7 @@ __all__ = [
     "convolution",
     "convolve",
     "convolve_adjoint",
+    "estimate_shift",
     "exponential",
     "expose",
     "first_difference",

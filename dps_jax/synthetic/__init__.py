@@ -30,6 +30,7 @@ __all__ = [
     "add_artefact",
     "artefacts",
     "background",
+    "deformations",
     "haze",
     "illumination",
     "line_pairs",
@@ -42,4 +43,5 @@ __all__ = [
     "structures",
     "targets",
     "training_scene",
+    "two_photon",
 ]

@@ -43,6 +43,7 @@ OPERATORS = {
     "invert": lambda x: operators.invert(x[None] * WAVE / 2)[0],
     "exponential": lambda x: operators.exponential(x[None] * WAVE),
     "jacobian_determinant": lambda x: operators.jacobian_determinant(x[None] * WAVE),
+    "estimate_shift": lambda x: operators.estimate_shift(operators.warp(x, WAVE), x),
     "folding_count": lambda x: operators.folding_count(3 * WAVE),
     "space_to_depth": lambda x: operators.space_to_depth(x.reshape(1, *SHAPE, 1), 2),
 }
