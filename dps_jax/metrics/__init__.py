@@ -27,6 +27,13 @@ from dps_jax.metrics.line_pairs import (
 from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale, out_of_band_noise
 from dps_jax.metrics.one_image import frc_one_image
 from dps_jax.metrics.out_of_band import out_of_band_correlation, radial_power_spectrum
+from dps_jax.metrics.registration import (
+    crispness,
+    endpoint_error,
+    folding_fraction,
+    residual_motion,
+    template_correlation,
+)
 from dps_jax.metrics.scores import (
     at_promised_resolution,
     psnr_at_promised_resolution,
@@ -38,10 +45,13 @@ __all__ = [
     "PhotonScale",
     "Squirrel",
     "at_promised_resolution",
+    "crispness",
     "decorrelation_curve",
     "decorrelation_resolution",
+    "endpoint_error",
     "error_map",
     "estimate_photon_scale",
+    "folding_fraction",
     "frc_curve",
     "frc_one_image",
     "frc_resolution",
@@ -60,6 +70,7 @@ __all__ = [
     "psnr_at_promised_resolution",
     "radial_power_spectrum",
     "residual_in_noise",
+    "residual_motion",
     "rolling_frc",
     "rse",
     "rsp",
@@ -68,4 +79,5 @@ __all__ = [
     "spectral_cutoff",
     "squirrel",
     "ssim",
+    "template_correlation",
 ]

@@ -1,6 +1,7 @@
 """Classical methods: one image in, one image out, nothing trained beforehand."""
 
 from dps_jax.solvers.mssr import mean_shift, mssr
+from dps_jax.solvers.piecewise_rigid import piecewise_rigid
 from dps_jax.solvers.richardson_lucy import (
     make_richardson_lucy_step,
     poisson_deviance,
@@ -27,6 +28,7 @@ __all__ = [
     "mean_shift",
     "mssr",
     "noise_to_signal",
+    "piecewise_rigid",
     "poisson_deviance",
     "richardson_lucy",
     "richardson_lucy_oracle",

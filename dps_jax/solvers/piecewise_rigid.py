@@ -5,6 +5,8 @@ Images are ``(..., y, x)``, flows ``(..., 2, y, x)`` in pixels: ``image(r + flow
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,7 +21,7 @@ def piecewise_rigid(
     image: Array,
     template: Array,
     *,
-    patch_px: int = 48,
+    patch_px: int = 32,
     stride_px: int = 16,
     largest_shift_px: float = 15.0,
     largest_deviation_px: float = 3.0,
@@ -66,8 +68,8 @@ def piecewise_rigid(
     _checks.positive("largest_deviation_px", largest_deviation_px)
     if jnp.ndim(template) != 2:
         raise ValueError(f"expected a template (y, x), got shape {jnp.shape(template)}")
-    options = {"smoothing_sigma_px": smoothing_sigma_px, "whitening": whitening}
-    rigid = estimate_shift(image, template, largest_shift_px=largest_shift_px, **options)
+    shift = functools.partial(estimate_shift, smoothing_sigma_px=smoothing_sigma_px, whitening=whitening)
+    rigid = shift(image, template, largest_shift_px=largest_shift_px)
     image, template = (jnp.asarray(a, jnp.result_type(a, jnp.float32)) for a in (image, template))
     shape = (image.shape[-2], image.shape[-1])
     starts = [patch_starts(n, patch_px, stride_px) for n in shape]
@@ -76,7 +78,7 @@ def piecewise_rigid(
     flow = rigid_flow(shape, rigid)
     for _ in range(passes):
         found = _patches(warp(image, flow), starts, patch)
-        rest = estimate_shift(found, wanted, largest_shift_px=largest_deviation_px, passes=1, **options)
+        rest = shift(found, wanted, largest_shift_px=largest_deviation_px, passes=1)
         flow = flow + _spread(rest, starts, patch, shape)
     return flow
 
@@ -90,10 +92,9 @@ def patch_starts(length: int, patch_px: int, stride_px: int) -> np.ndarray:
 
 def _patches(image: Array, starts: list[np.ndarray], patch: tuple[int, int]) -> Array:
     """Cut ``(..., y, x)`` to overlapping patches ``(..., rows, columns, patch, patch)``."""
-    for axis, (first, side) in enumerate(zip(starts, patch, strict=True)):
-        # The axis of places stands before that of pixels, which stays where it was, from the end.
-        image = jnp.take(image, first[:, None] + np.arange(side), axis=image.ndim - 2 if axis == 0 else -1)
-    return jnp.moveaxis(image, -2, -3) if image.ndim >= 4 else image
+    rows, columns = (first[:, None] + np.arange(side) for first, side in zip(starts, patch, strict=True))
+    strips = jnp.take(image, rows, axis=-2)  # (..., rows, patch, x)
+    return jnp.moveaxis(jnp.take(strips, columns, axis=-1), -2, -3)
 
 
 def _spread(shifts: Array, starts: list[np.ndarray], patch: tuple[int, int], shape: tuple[int, int]) -> Array:
