@@ -7,7 +7,8 @@ image? And what does a training cost that never saw a clean image?
 Command:   python experiments/denoise.py --weights "clean images=dps_jax/weights/denoise.safetensors"
                                          --weights "photons split=runs/denoise_split.safetensors"
            (`experiments/train_denoise.py --mode split --output runs/denoise_split.safetensors` makes the second);
-           needs PyWavelets beside the extra "test".
+           needs PyWavelets beside the extra "test". --pixel-size-nm 40 and --no-oracles for other cameras, --repeats
+           for two exposures of a real field.
 Cost:      about 15 minutes on one CPU core, nearly all of it the oracles' trials.
 Writes:    OUTPUT.txt (the tables), OUTPUT.json (every score), OUTPUT.png (one scene at 10 photons).
 
@@ -20,6 +21,7 @@ transform is; one row measures them on the image.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # these start JAX
 
 PHOTONS = (5, 10, 30, 100, 1000)
 FIRST_SEED, SCENES, SIDE, BACKGROUND = 7000, 20, 128, 2.0
+PIXEL_SIZE_NM = 65.0
 ORACLES = ("non-local means", "wavelet", "total variation")
 SCORES = {
     "psnr_db": ("PSNR (dB)", "{:.2f}"),
@@ -108,18 +111,26 @@ def oracle(trials: Trial, made: Acquisition) -> np.ndarray:
     return min(candidates, key=lambda i: float(np.mean((i - made.expected) ** 2)))
 
 
-def ours(networks: dict[str, Network], made: Acquisition) -> dict[str, np.ndarray]:
+def ours(networks: dict[str, Network], made: Acquisition, orientations: int) -> dict[str, np.ndarray]:
     """Return the answers of every network, and of the first one with gain and offset measured."""
     from dps_jax.pipelines.denoise import denoise
 
-    abbe_px = float(made.system.abbe_px)
+    how: dict[str, Any] = {"abbe_px": float(made.system.abbe_px), "orientations": orientations}
     out = {
-        f"ours, {name}": denoise(made.image, network, abbe_px=abbe_px, gain=1.0, offset=0.0).image
+        f"ours, {name}": denoise(made.image, network, gain=1.0, offset=0.0, **how).image
         for name, network in networks.items()
     }
     first = next(iter(networks))
-    out[f"ours, {first}, gain measured"] = denoise(made.image, networks[first], abbe_px=abbe_px).image
+    out[f"ours, {first}, gain measured"] = denoise(made.image, networks[first], **how).image
     return out
+
+
+def exposure(seed: int, photons: float, pixel_size_nm: float) -> Acquisition:
+    """Take a picture of a withheld scene with the demo's optics and a camera of some pixel size."""
+    from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
+
+    system = dataclasses.replace(DEMO_SYSTEM, pixel_size_nm=pixel_size_nm)
+    return acquire(seed, system, shape=(SIDE, SIDE), photons=photons, background=BACKGROUND)
 
 
 def score_level(
@@ -129,23 +140,39 @@ def score_level(
     scenes: int,
     oracles: bool = True,
     first_seed: int = FIRST_SEED,
+    pixel_size_nm: float = PIXEL_SIZE_NM,
+    orientations: int = 1,
 ) -> dict[str, list[dict[str, float]]]:
     """Return, for each method, its scores on each scene."""
-    from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
-
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(first_seed, first_seed + scenes):
-        made = acquire(seed, DEMO_SYSTEM, shape=(SIDE, SIDE), photons=photons, background=BACKGROUND)
-        for name, image in answers(networks, made, oracles=oracles).items():
+        made = exposure(seed, photons, pixel_size_nm)
+        for name, image in answers(networks, made, oracles=oracles, orientations=orientations).items():
             rows.setdefault(name, []).append(scores(image, made.expected))
     return rows
 
 
-def answers(networks: dict[str, Network], made: Acquisition, *, oracles: bool) -> dict[str, np.ndarray]:
+def answers(
+    networks: dict[str, Network], made: Acquisition, *, oracles: bool, orientations: int = 1
+) -> dict[str, np.ndarray]:
     """Return the image as every method makes it."""
     trials: tuple[Trial, ...] = (non_local_means, wavelet, total_variation)
     best = {f"{n} (oracle)": oracle(t, made) for n, t in zip(ORACLES, trials, strict=True)} if oracles else {}
-    return {"raw": made.image, **best, **ours(networks, made)}
+    return {"raw": made.image, **best, **ours(networks, made, orientations)}
+
+
+def gain_on_repeats(network: Network, first: np.ndarray, second: np.ndarray, *, abbe_px: float) -> float:
+    """Return how many dB a network takes off the noise of one exposure, by another one of the same field.
+
+    The noise of the second is independent of what was made of the first: it adds its variance, half of that of their
+    difference, to the squared distance of any estimate.
+    """
+    from dps_jax.pipelines.denoise import denoise
+
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    variance = np.mean((first - second) ** 2) / 2
+    left = np.mean((denoise(first, network, abbe_px=abbe_px).image - second) ** 2) - variance
+    return float(10 * np.log10(variance / left))
 
 
 def best_oracle(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -190,9 +217,7 @@ def picture(path: Path, networks: dict[str, Network], *, seed: int, photons: flo
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
-
-    made = acquire(seed, DEMO_SYSTEM, shape=(SIDE, SIDE), photons=photons, background=BACKGROUND)
+    made = exposure(seed, photons, PIXEL_SIZE_NM)
     images = {**answers(networks, made, oracles=True), "without noise": made.expected}
     columns = -(-len(images) // 2)
     figure, axes = plt.subplots(2, columns, figsize=(3 * columns, 6.4), squeeze=False)
@@ -217,26 +242,48 @@ def main() -> None:
         "--weights", action="append", default=None, help="NAME=PATH, several; by default the released"
     )
     parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--pixel-size-nm", type=float, default=PIXEL_SIZE_NM, help="of the demo's camera")
+    parser.add_argument("--orientations", type=int, default=1, help="1, 2, 4 or 8, as of pipelines.denoise")
+    parser.add_argument("--photons", type=float, nargs="+", default=list(PHOTONS))
+    parser.add_argument("--no-oracles", action="store_true", help="ours alone, in seconds")
+    parser.add_argument(
+        "--repeats",
+        nargs=3,
+        metavar=("FIRST", "SECOND", "ABBE_PX"),
+        help="two exposures of one real field and the Abbe period in px, instead of scenes",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/denoise_scores"))
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()
+    from dps_jax.io import read_image
     from dps_jax.weights import load_network, released_path
 
     named = [w.partition("=") for w in arguments.weights or [f"released={released_path(task='denoise')}"]]
     networks = {name: load_network(path=Path(path), task="denoise") for name, _, path in named}
+    if arguments.repeats is not None:
+        first, second = (read_image(Path(path)).data for path in arguments.repeats[:2])
+        for name, network in networks.items():
+            gain = gain_on_repeats(network, first, second, abbe_px=float(arguments.repeats[2]))
+            print(f"ours, {name}: {gain:+.2f} dB")
+        return
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     tables, numbers = [], {}
-    for photons in PHOTONS:
-        rows = score_level(networks, photons, scenes=arguments.scenes)
-        tables.append(
-            table(rows, f"{arguments.scenes} withheld scenes (seeds {FIRST_SEED}..), {photons} photons")
-        )
+    options = {
+        "oracles": not arguments.no_oracles,
+        "pixel_size_nm": arguments.pixel_size_nm,
+        "orientations": arguments.orientations,
+    }
+    for photons in arguments.photons:
+        rows = score_level(networks, photons, scenes=arguments.scenes, **options)
+        title = f"{arguments.scenes} withheld scenes (seeds {FIRST_SEED}..), {photons:g} photons"
+        tables.append(table(rows, f"{title}, pixels of {arguments.pixel_size_nm:g} nm"))
         print(tables[-1], flush=True)
-        numbers[str(photons)] = rows
+        numbers[f"{photons:g}"] = rows
         arguments.output.with_suffix(".txt").write_text("\n".join(tables), encoding="utf-8")
         arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    picture(arguments.output.with_suffix(".png"), networks, seed=FIRST_SEED, photons=10)
+    if not arguments.no_oracles:
+        picture(arguments.output.with_suffix(".png"), networks, seed=FIRST_SEED, photons=10)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ _WIDEST_CUTOFF = 0.6
 _LARGEST_PX = 1024  # of the part of a frame on which noise is measured
 # Below this share of the cut-off, illumination and background make most of an image's contrast.
 _LOWEST_DETAIL = 0.1
+# Mirrored or not, and quarter turns, in the order of their use.
+_ORIENTATIONS = tuple((mirror, turns) for mirror in (False, True) for turns in (0, 2, 1, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ def denoise(
     background: float | None = None,
     gain: float | None = None,
     offset: float | None = None,
+    orientations: int = 1,
     tile_px: int = 512,
 ) -> Denoised:
     """Take the noise off an image whose pixels are the camera's own.
@@ -82,6 +85,9 @@ def denoise(
         Constant level in the image's unit; by default measured. It stays in the result.
     gain, offset
         Camera units per photon and camera value in the dark; by default from the image's mean-variance line.
+    orientations
+        1, 2, 4 or 8: the answer is the mean over so many rotations and mirror images, each turned back; 8 take eight
+        times as long.
     tile_px
         Side of a tile; memory grows with its square and not with the image.
 
@@ -98,6 +104,7 @@ def denoise(
     stack = _checked(image, abbe_px)
     if background is not None and not np.isfinite(background):
         raise ValueError(f"expected background to be a finite number, got {background!r}")
+    _checks.one_of("orientations", orientations, (1, 2, 4, 8))
     if getattr(network.module, "inputs", 1) != 2:
         raise ValueError("expected a network that takes an image and its noise level, got another one")
     level = background_level(stack, abbe_px=abbe_px) if background is None else float(background)
@@ -115,7 +122,8 @@ def denoise(
         sigma = noise_channel(above / unit, photons=photons, dark_variance=dark / unit**2, local=local)
         out = np.stack(
             [
-                frame - unit * _removed(network, frame / unit - level / unit, s, abbe_px, tile_px)
+                frame
+                - unit * _removed(network, frame / unit - level / unit, s, abbe_px, tile_px, orientations)
                 for frame, s in zip(stack.astype(np.float64), sigma, strict=True)
             ]
         ).astype(np.float32)
@@ -214,13 +222,24 @@ def _dark_variance(
     return max(known, float(np.percentile(measured, 5.0)))
 
 
-@partial(jax.jit, static_argnames="module")
-def _answer(module: Any, params: Params, image: Array) -> Array:
-    return module.apply({"params": params}, image[None])[0, :, :, 0]
+@partial(jax.jit, static_argnames=("module", "orientations"))
+def _answer(module: Any, params: Params, image: Array, orientations: int) -> Array:
+    """Run the network on ``(y, x, 2)`` turned and mirrored, and average what it answers ``(y, x)``."""
+    answers = []
+    for mirror, turns in _ORIENTATIONS[:orientations]:
+        turned = jnp.rot90(image[:, ::-1] if mirror else image, turns)
+        answer = jnp.rot90(module.apply({"params": params}, turned[None])[0, :, :, 0], -turns)
+        answers.append(answer[:, ::-1] if mirror else answer)
+    return sum(answers[1:], start=answers[0]) / orientations
 
 
 def _removed(
-    network: Network, frame: np.ndarray, sigma: np.ndarray, abbe_px: float, tile_px: int
+    network: Network,
+    frame: np.ndarray,
+    sigma: np.ndarray,
+    abbe_px: float,
+    tile_px: int,
+    orientations: int,
 ) -> np.ndarray:
     """Return the noise of one frame ``(y, x)`` in units of brightness: what is to be taken off."""
     module = network.module
@@ -228,7 +247,8 @@ def _removed(
     answer = np.empty(frame.shape, np.float64)
     for tile in plan_tiles(frame.shape, tile_px=tile_px, halo_px=module.reach, multiple=module.grid_multiple):
         rows, columns = (mirrored(*r, n) for r, n in zip(tile.padded, frame.shape, strict=True))
-        padded = np.asarray(_answer(module, network.params, jnp.asarray(told[np.ix_(rows, columns)])))
+        seen = jnp.asarray(told[np.ix_(rows, columns)])
+        padded = np.asarray(_answer(module, network.params, seen, orientations))
         core = tuple(slice(a, b) for a, b in tile.core)
         answer[core] = padded[module.reach :, module.reach :][tuple(slice(0, b - a) for a, b in tile.core)]
     noise = np.clip(frame - answer, -_FARTHEST * sigma, _FARTHEST * sigma)

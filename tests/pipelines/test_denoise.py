@@ -10,7 +10,7 @@ import pytest
 from dps_jax import models
 from dps_jax.pipelines.denoise import denoise, noise_share
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
-from dps_jax.weights import Network, load_network
+from dps_jax.weights import Network, load_network, released_path
 
 ABBE_PX = float(DEMO_SYSTEM.abbe_px)
 
@@ -41,6 +41,17 @@ def dim():
 
 def error(image, truth):
     return float(np.sqrt(np.mean((image - truth) ** 2)))
+
+
+def test_the_released_file_is_small_and_says_how_it_was_made(network):
+    assert released_path(task="denoise").stat().st_size < 2e6
+    header = network.header
+    assert header["task"] == "denoise"
+    assert header["config"]["mode"] in ("clean", "split")
+    assert header["config"]["steps"] == header["final"]["step"]
+    assert header["seed"] == header["config"]["seed"]
+    assert header["command"].startswith("python experiments/train_denoise.py")
+    assert header["numbers"]["10"]["scenes"] == 20
 
 
 def test_the_released_network_takes_noise_off(network, dim):
@@ -166,6 +177,19 @@ def test_too_few_photons_are_told(network):
     assert any("may be invented" in note for note in result.notes)
 
 
+def test_the_mean_over_all_orientations_knows_no_orientation(random_network, dim):
+    def run(image, orientations):
+        options = {"abbe_px": ABBE_PX, "gain": 1.0, "offset": 0.0, "orientations": orientations}
+        return denoise(image, random_network, **options).image
+
+    # 64 px, so that the network's grid begins at the border whichever way the image lies.
+    image = dim.image[:64, :64]
+    for turn in (lambda i: np.rot90(i), lambda i: i[::-1], lambda i: i.T):
+        # Float32 sums in another order.
+        assert np.allclose(run(turn(image), 8), turn(run(image, 8)), atol=1e-4 * image.max())
+    assert np.abs(run(image.T, 1) - run(image, 1).T).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float64])
 def test_any_real_type_is_taken(random_network, dim, kind):
     counts = dim.image[:32, :40].astype(kind)
@@ -187,6 +211,7 @@ def test_any_real_type_is_taken(random_network, dim, kind):
         (np.eye(20), {"gain": -1.0}, "gain"),
         (np.eye(20), {"offset": np.nan}, "offset"),
         (np.eye(20), {"background": np.inf}, "background"),
+        (np.eye(20), {"orientations": 3}, "orientations"),
     ],
 )
 def test_what_cannot_be_denoised_is_refused(random_network, image, options, message):
