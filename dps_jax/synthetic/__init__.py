@@ -1,6 +1,6 @@
-"""Scenes with known truth (NumPy only): structures, backgrounds, resolution targets, and the artefacts of methods."""
+"""Scenes with known truth (NumPy only): structures, backgrounds, targets, movies that move, artefacts of methods."""
 
-from dps_jax.synthetic import artefacts, background, structures, targets
+from dps_jax.synthetic import artefacts, background, deformations, structures, targets, two_photon
 from dps_jax.synthetic.artefacts import ARTEFACTS, add_artefact
 from dps_jax.synthetic.background import haze, illumination, out_of_focus
 from dps_jax.synthetic.structures import (

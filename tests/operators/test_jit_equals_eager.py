@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dps_jax import operators
+from dps_jax.optics import Illumination
 
 SHAPE = (208, 200)  # 41,600 px, even sides; the fault begins beyond 32,768
 STACK = (3, 208, 200)
@@ -13,6 +14,12 @@ STACK = (3, 208, 200)
 WAVE = jnp.asarray(3 * np.sin(np.indices(SHAPE) / 6.4), jnp.float32)
 
 PSF = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 7)) / 35, jnp.float32)
+# Coarse stripes: 2 pi p.r, here up to 60, is good to 4e-6 in float32.
+STRIPES = Illumination(
+    wavevectors=jnp.asarray([[0.0, 0.04], [0.03, 0.02]], jnp.float32),
+    phases_rad=jnp.asarray([[0.0, 2.1, 4.2], [0.5, 2.6, 4.7]], jnp.float32),
+    modulation=jnp.asarray([[0.8], [0.6]], jnp.float32),
+)
 OPERATORS = {
     "convolve": lambda x: operators.convolve(x, PSF, boundary="reflect"),
     "convolve_adjoint": lambda x: operators.convolve_adjoint(x, PSF),
@@ -44,6 +51,8 @@ OPERATORS = {
     "exponential": lambda x: operators.exponential(x[None] * WAVE),
     "jacobian_determinant": lambda x: operators.jacobian_determinant(x[None] * WAVE),
     "estimate_shift": lambda x: operators.estimate_shift(operators.warp(x, WAVE), x),
+    "illumination_patterns": lambda x: operators.illumination_patterns(STRIPES, SHAPE),
+    "sim_frames": lambda x: operators.sim_frames(x, PSF, STRIPES, factor=1),
     "folding_count": lambda x: operators.folding_count(3 * WAVE),
     "space_to_depth": lambda x: operators.space_to_depth(x.reshape(1, *SHAPE, 1), 2),
 }
