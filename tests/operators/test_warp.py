@@ -12,7 +12,6 @@ from scipy import ndimage
 from dps_jax import operators
 
 MODES = ("constant", "grid-constant", "nearest", "reflect", "mirror", "grid-wrap")
-SHAPES = [(23, 31), (6, 9, 8), (1, 5)]
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 EVERY_ORDER = pytest.mark.parametrize("order", [0, 1, 3])
 
@@ -35,9 +34,17 @@ def scipy_warp(image, flow, order, mode):
     return ndimage.map_coordinates(image.astype(float), grid + flow.astype(float), order=order, mode=mode)
 
 
-@EVERY_MODE
-@EVERY_ORDER
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+IN_2D = [((23, 31), order, mode) for order in (0, 1, 3) for mode in MODES]
+OTHERS = [
+    ((6, 9, 8), 0, "reflect"),
+    ((6, 9, 8), 1, "grid-constant"),
+    ((6, 9, 8), 3, "nearest"),
+    ((6, 9, 8), 3, "constant"),
+    *(((1, 5), 3, mode) for mode in ("reflect", "mirror", "nearest")),  # shorter than the prefilter reaches
+]
+
+
+@pytest.mark.parametrize(("shape", "order", "mode"), [*IN_2D, *OTHERS], ids=str)
 def test_values_are_scipys(shape, order, mode, rng):
     image, flow = draw(rng, shape)
     ours = warp(jnp.asarray(image), jnp.asarray(flow), order=order, mode=mode, dimensions=len(shape))
@@ -105,14 +112,15 @@ def test_leading_axes_are_free(order, mode, rng):
     np.testing.assert_allclose(ones[0], shared, **exact)
 
 
-@EVERY_MODE
-@EVERY_ORDER
+@pytest.mark.parametrize("mode", ["constant", "nearest", "grid-wrap"])
+@pytest.mark.parametrize("order", [1, 3])
 def test_adjoint_in_the_image(order, mode, rng):
     flow = jnp.asarray(3 * rng.normal(size=(3, 2, 7, 10)), jnp.float32)
     x, y = (jnp.asarray(rng.normal(size=(3, 7, 10)), jnp.float32) for _ in range(2))
     options = {"order": order, "mode": mode}
-    forward = warp(x, flow, **options)
-    back = jax.jit(lambda y: operators.warp_adjoint(y, flow, **options))(y)
+    forward, back = jax.jit(
+        lambda x, y: (operators.warp(x, flow, **options), operators.warp_adjoint(y, flow, **options))
+    )(x, y)
     left, right = np.vdot(forward, y), np.vdot(x, back)
     # Relative to the Cauchy-Schwarz bound of both products, as for every other operator.
     assert abs(left - right) <= 1e-5 * np.linalg.norm(forward) * np.linalg.norm(y)
