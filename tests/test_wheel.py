@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from dps_jax.weights import RELEASED
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 # How pip says that there is no package index to be reached.
@@ -80,8 +82,11 @@ def test_content(wheel):
         names = archive.namelist()
         (metadata,) = (archive.read(n).decode() for n in names if n.endswith(".dist-info/METADATA"))
         weights = [info for info in archive.infolist() if info.filename.endswith(".safetensors")]
-    assert [info.filename for info in weights] == ["dps_jax/weights/universal.safetensors"]
-    assert weights[0].file_size == (ROOT / "dps_jax/weights/universal.safetensors").stat().st_size
+    # Every released file, and nothing that lies about in the checkout besides.
+    assert sorted(info.filename for info in weights) == sorted(
+        f"dps_jax/weights/{n}" for n in RELEASED.values()
+    )
+    assert all(info.file_size == (ROOT / info.filename).stat().st_size for info in weights)
     assert "dps_jax/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert "License-Expression: Apache-2.0" in metadata
