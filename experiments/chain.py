@@ -1,15 +1,15 @@
-"""The chain around the extending network: does it help where photons are few, and does it ever harm?
+"""Measure the chain around the extending network: where it helps, and whether it ever harms.
 
 Question: is restoring an image that was denoised first better than restoring it as it is, and does ``--denoise auto``
 find out when?
 
 Command:   python experiments/chain.py --output runs/chain
 Cost:      about 4 minutes on 2 CPU cores, 1 GB of memory.
-Expected:  the chain gains below 10 photons, where ``auto`` is on, and is the network alone from 20 photons on; restoring
-           denoised images only costs half a dB at 30.
+Expected:  the chain gains below 10 photons, where ``auto`` is on, and is the network alone from 20 photons on;
+           restoring denoised images only costs half a dB at 30.
 
-Twenty scenes of the families withheld from training, 128 px, NA 1.4, 525 nm, 65 nm pixels, 2 photons of background; gain
-known. PSNR at the promised resolution after one least-squares scale, over the network alone.
+Twenty scenes of the families withheld from training, 128 px, NA 1.4, 525 nm, 65 nm pixels, 2 photons of background;
+gain known. PSNR at the promised resolution after one least-squares scale, over the network alone.
 """
 
 from __future__ import annotations
