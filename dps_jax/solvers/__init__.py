@@ -1,6 +1,7 @@
 """Classical methods: one image in, one image out, nothing trained beforehand."""
 
 from dps_jax.solvers.mssr import mean_shift, mssr
+from dps_jax.solvers.patterned_residual import PatternRemoved, remove_patterned_residual
 from dps_jax.solvers.piecewise_rigid import piecewise_rigid
 from dps_jax.solvers.richardson_lucy import (
     make_richardson_lucy_step,
@@ -21,6 +22,7 @@ from dps_jax.solvers.variation import variation_divergence
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [
+    "PatternRemoved",
     "Stripes",
     "estimate_illumination",
     "make_misfit",
@@ -30,6 +32,7 @@ __all__ = [
     "noise_to_signal",
     "piecewise_rigid",
     "poisson_deviance",
+    "remove_patterned_residual",
     "richardson_lucy",
     "richardson_lucy_oracle",
     "richardson_lucy_step",
