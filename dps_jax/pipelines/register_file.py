@@ -1,0 +1,355 @@
+"""Correct the motion of a movie file: template, then frame by frame, in memory that does not grow with the movie."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dps_jax import __version__
+from dps_jax.io import UserError, atomic_path, check_output, read_image
+from dps_jax.io.frames import FrameWriter, Movie, frame_writer, open_movie
+from dps_jax.pipelines import register
+from dps_jax.pipelines.register import RegisterSettings, Template
+from dps_jax.pipelines.register_figure import draw_registration
+from dps_jax.pipelines.register_report import Tally
+
+METHODS = ("auto", *register.METHODS)
+# Frames from which the template is made, and the memory that they may take.
+_SAMPLED, _SAMPLED_BYTES = 100, 2**28
+# Pixels of frames that are corrected together: larger batches gain nothing and take memory.
+_BATCH_PIXELS = 2**22
+
+Log = Callable[[str], None]
+Progress = Callable[[float, float, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterOptions:
+    """What a user may say.
+
+    ``reference`` is ``"mean"``, ``"frame:K"`` or the name of a TIFF; frames and channels are counted from 1.
+    ``output_type`` is ``"input"`` or ``"float32"``.
+    """
+
+    method: str = "auto"
+    reference: str = "mean"
+    channel: int | None = None
+    output_type: str = "input"
+    save_flow: Path | None = None
+    figure: Path | None = None
+    json: Path | None = None
+    settings: RegisterSettings = field(default_factory=RegisterSettings)
+
+
+def register_file(
+    source: Path,
+    target: Path,
+    options: RegisterOptions,
+    *,
+    log: Log = print,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Register the movie ``source`` into the TIFF ``target``, which appears whole or not at all; return the report.
+
+    Planes of z move together, as their mean does; channels move as the one does that is chosen. Frames with values
+    that are not finite are written as they are.
+
+    Raises
+    ------
+    UserError
+        For a movie that cannot be read or used, or an output that cannot be written.
+    ValueError
+        For numbers out of range.
+    """
+    sources = [source, *([] if _is_place(options.reference) else [Path(options.reference)])]
+    for path in (target, options.save_flow, options.figure, options.json):
+        if path is not None:
+            check_output(path, inputs=sources)
+    with open_movie(source) as movie:
+        channel, notes = _channel(movie, options.channel)
+        log(f"{source.name}: {movie.shape[0]} frames, {movie.axes}, {movie.dtype}")
+        started = time.perf_counter()
+        template, method, about = _prepared(movie, options, channel)
+        for note in (*movie.notes, *notes):
+            log(f"note: {note}")
+        log(_decision(method, about, options))
+        tally = Tally(movie.shape, template.image)
+        _stream(
+            movie, target, options, template, method=method, channel=channel, tally=tally, progress=progress
+        )
+        seconds = time.perf_counter() - started
+    report = {
+        "software": f"dps_jax {__version__}",
+        "input": source.name,
+        "method": method,
+        **about,
+        "frames_per_second": movie.shape[0] / seconds,
+        "notes": [*movie.notes, *notes, *tally.notes],
+        **tally.report(),
+    }
+    for note in tally.notes:
+        log(f"note: {note}")
+    if options.figure is not None:
+        draw_registration(options.figure, tally, method=method)
+    if options.json is not None:
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+    log(_summary(report))
+    log(f"wrote {target}: {movie.shape[0] / seconds:.3g} frames/s, template included")
+    return report
+
+
+def _channel(movie: Movie, chosen: int | None) -> tuple[int | None, tuple[str, ...]]:
+    """Return the plane that motion is looked for in, None for the mean of all."""
+    planes = movie.shape[1]
+    if "C" not in movie.axes:
+        if chosen is not None:
+            raise UserError(
+                f"expected --channel with a movie of several channels, got the axes {movie.axes}."
+            )
+        note = f"motion is found in the mean of the {planes} z planes, which move together"
+        return (None, (note,)) if planes > 1 else (0, ())
+    if chosen is None:
+        return 0, ("motion is found in channel 1; choose another with --channel",)
+    if not 1 <= chosen <= planes:
+        raise UserError(f"expected --channel from 1 to {planes}, got {chosen}.")
+    return chosen - 1, ()
+
+
+def seen(frame: np.ndarray, channel: int | None) -> np.ndarray:
+    """Return the image ``(y, x)`` of a frame ``(plane, y, x)`` in which motion is looked for, float32."""
+    return np.asarray(frame.mean(0) if channel is None else frame[channel], np.float32)
+
+
+def _prepared(
+    movie: Movie, options: RegisterOptions, channel: int | None
+) -> tuple[Template, str, dict[str, Any]]:
+    """Return the template, the method, and what was found out on the way."""
+    first = _reference(movie, options.reference, channel)
+    given = not _is_place(options.reference)
+    if movie.shape[0] < 2 and not given:
+        raise UserError(
+            f"{movie.path} holds one frame, but motion is found between frames; give a movie, or a "
+            "--reference file."
+        )
+    sample = _sample(movie, channel)
+    settings = options.settings
+    if given and first is not None:
+        template = Template(first, np.ones(len(sample), bool))
+    else:
+        template = register.build_template(sample, settings=settings, first=first)
+    method = options.method
+    about: dict[str, Any] = {
+        "reference": options.reference,
+        "settings": asdict(settings),
+        "template_frames": 0 if given else int(template.kept.sum()),
+    }
+    if method == "auto":
+        found = register.agreement(sample, template, settings=settings)
+        method = "patches" if found.patches_help else "rigid"
+        about["deviation"] = asdict(found)
+    if method == "patches" and not given:
+        template = register.refine_template(sample, template, settings=settings, centred=first is None)
+    return template, method, about
+
+
+def _is_place(reference: str) -> bool:
+    """Tell a place in the movie from the name of a file."""
+    return reference == "mean" or reference.startswith("frame:")
+
+
+def _reference(movie: Movie, reference: str, channel: int | None) -> np.ndarray | None:
+    """Return the image that was named, None for the mean."""
+    if reference == "mean":
+        return None
+    if reference.startswith("frame:"):
+        number = reference.removeprefix("frame:")
+        if not number.isdigit() or not 1 <= int(number) <= movie.shape[0]:
+            raise UserError(
+                f"expected --reference frame:K with K from 1 to {movie.shape[0]}, got {reference!r}."
+            )
+        image = seen(movie.frame(int(number) - 1), channel)
+    else:
+        data = read_image(reference).data
+        if data.ndim > 2 and data.shape[:-2] == (movie.shape[1],):
+            data = seen(data, channel)
+        if data.shape != movie.shape[2:]:
+            raise UserError(
+                f"expected a reference of {movie.shape[2]}x{movie.shape[3]} px, as the frames are, got shape "
+                f"{data.shape} in {reference}."
+            )
+        image = np.asarray(data, np.float32)
+    if not np.isfinite(image).all() or image.min() == image.max():
+        raise UserError(
+            f"expected a reference with contrast and without NaN, got {reference}; choose another."
+        )
+    return image
+
+
+def _sample(movie: Movie, channel: int | None) -> np.ndarray:
+    """Read frames spread over the movie, ``(t, y, x)``, without those that are not finite or flat."""
+    frames, _, height, width = movie.shape
+    count = min(frames, _SAMPLED, max(10, _SAMPLED_BYTES // (4 * height * width)))
+    places = np.unique(np.linspace(0, frames - 1, count).round().astype(int))
+    images = [seen(movie.frame(int(i)), channel) for i in places]
+    good = [image for image in images if np.isfinite(image).all() and image.min() < image.max()]
+    if 2 * len(good) < len(images) or not good:
+        raise UserError(
+            f"{movie.path} has NaN, infinite or equal values all over {len(images) - len(good)} of {len(images)} "
+            "frames that were looked at; replace the values, or crop the movie."
+        )
+    return np.stack(good)
+
+
+def _stream(
+    movie: Movie,
+    target: Path,
+    options: RegisterOptions,
+    template: Template,
+    *,
+    method: str,
+    channel: int | None,
+    tally: Tally,
+    progress: Progress | None,
+) -> None:
+    """Correct and write every frame."""
+    frames, planes, height, width = movie.shape
+    dtype = movie.dtype.newbyteorder("=") if options.output_type == "input" else np.dtype(np.float32)
+    size = int(np.clip(_BATCH_PIXELS // (planes * height * width), 1, register.BATCH))
+    started = time.perf_counter()
+
+    def corrected(batch: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        start, raw = batch
+        images = np.asarray(raw, np.float32)
+        # What is not finite would spread; such frames are left as they are, further down.
+        full = register.filled_up(np.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0), size)
+        moved, flow = register.register_frames(
+            full, template.image, method=method, settings=options.settings, channel=channel
+        )
+        return start, raw, np.asarray(moved)[: len(raw)], np.array(flow)[: len(raw)]
+
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(_movie_writer(movie, target, options, dtype, method))
+        write_flow = stack.enter_context(_flow_writer(movie, options)) if options.save_flow else None
+        for start, raw, moved, flow in _in_order(corrected, _batches(movie, size)):
+            for offset, frame in enumerate(raw):
+                index, good = start + offset, bool(np.isfinite(frame).all())
+                if not good:
+                    flow[offset] = 0
+                result = moved[offset] if good else frame
+                write(index, as_type(result, dtype))
+                if write_flow is not None:
+                    write_flow(index, flow[offset])
+                tally.add(index, seen(frame, channel), seen(result, channel), flow[offset])
+            done = start + len(raw)
+            if progress is not None:
+                progress(done, frames, f"{done / (time.perf_counter() - started):.3g} frames/s")
+
+
+def _batches(movie: Movie, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    frames = movie.shape[0]
+    for start in range(0, frames, size):
+        yield start, np.stack([movie.frame(i) for i in range(start, min(start + size, frames))])
+
+
+def _in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Apply ``work`` on as many cores as there are, a few items ahead of what is asked for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pending: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(min(cores, 8)) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > min(cores, 8):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def as_type(image: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return the image in a type, whole numbers rounded and held within what the type can store."""
+    if dtype.kind not in "iu" or image.dtype == dtype:
+        return np.asarray(image, dtype)
+    limits = np.iinfo(dtype)
+    # float32 cannot hold the largest of 32-bit numbers.
+    exact = image.astype(np.float64) if dtype.itemsize >= 4 else image
+    return np.clip(np.rint(exact), limits.min, limits.max).astype(dtype)
+
+
+def _movie_writer(
+    movie: Movie, target: Path, options: RegisterOptions, dtype: np.dtype[Any], method: str
+) -> contextlib.AbstractContextManager[FrameWriter]:
+    frames, planes, height, width = movie.shape
+    axes = movie.axes if "T" in movie.axes else f"T{movie.axes}"
+    return frame_writer(
+        target,
+        shape=(frames, planes, height, width) if len(axes) == 4 else (frames, height, width),
+        dtype=np.uint8 if dtype.kind == "b" else dtype,
+        axes=axes,
+        pixel_size_nm=movie.pixel_size_nm,
+        z_step_nm=movie.z_step_nm,
+        frame_interval_s=movie.frame_interval_s,
+        description={
+            "software": f"dps_jax {__version__}",
+            "operation": f"register {method}",
+            "input": movie.path.name,
+            "reference": Path(options.reference).name,
+            "settings": asdict(options.settings),
+        },
+    )
+
+
+def _flow_writer(movie: Movie, options: RegisterOptions) -> contextlib.AbstractContextManager[FrameWriter]:
+    if options.save_flow is None:
+        raise ValueError("expected a file for the flow, got none")
+    return frame_writer(
+        options.save_flow,
+        shape=(movie.shape[0], 2, *movie.shape[2:]),
+        dtype=np.float32,
+        axes="TCYX",
+        pixel_size_nm=movie.pixel_size_nm,
+        frame_interval_s=movie.frame_interval_s,
+        description={
+            "software": f"dps_jax {__version__}",
+            "operation": "flow of register",
+            "input": movie.path.name,
+            "channels": ["dy", "dx"],
+            "unit": "px",
+            "convention": "corrected(r) = frame(r + flow(r))",
+        },
+    )
+
+
+def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> str:
+    found = about.get("deviation")
+    frames = about["template_frames"]
+    kept = f"template of {frames} frames" if frames else f"template {options.reference}"
+    if found is None:
+        return f"{method}: {kept}"
+    return (
+        f"{method}: {kept}; of the deviations from a rigid shift, {found['common_px']:.2f} px are found alike in "
+        f"both halves of the pixels and {found['apart_px']:.2f} px are noise"
+    )
+
+
+def _summary(report: dict[str, Any]) -> str:
+    before, after = report["before"], report["after"]
+    return (
+        f"before -> after: correlation with the template {before['correlation']:.3f} -> {after['correlation']:.3f}, "
+        f"crispness of the mean {before['crispness']:.4g} -> {after['crispness']:.4g}, "
+        f"residual motion {before['residual_motion_px']:.2f} -> {after['residual_motion_px']:.2f} px, "
+        f"folded {after['folding_fraction']:.2%}"
+    )
