@@ -39,9 +39,9 @@ _DARK = 0.1
 # confidence). At 3.9 two would pass all but the last rule. With a wave, six in ten are above and pass: the others are
 # dots, noise, or periodic themselves.
 THRESHOLD = 4.2
-# The three waves of a honeycomb together, relative to the threshold of one, and the least of its second and third,
-# whose places are known: there is little to choose from by chance.
-_JOINT, _PARTNER = 1.25, 2.3
+# A honeycomb's other two waves, whose places are known: there is little to choose from by chance. Three weak ones are
+# not added up to a strong one, though that would find more: pores and meshes, near hexagonal, add up as well.
+_PARTNER = 2.3
 # A wave alike in all of nine blocks has a coherence of 1 / (1 + 8 / significance^2) for the noise in them; twice the
 # noise is allowed, and 0.9 is enough, for a field is never lit quite evenly.
 _NOISE, _COHERENCE = 16.0, 0.9
@@ -148,8 +148,8 @@ def _search(plane: np.ndarray, abbe_px: float, threshold: float) -> tuple[np.nda
     significance = float(inside[place])
     family = _family(np.array([np.fft.fftfreq(n)[i] for n, i in zip(plane.shape, place, strict=True)]))
     partners = [_nearby(modulation.significance, wave) for wave in family[1:]]
-    honeycomb = min(partners) > _PARTNER and np.linalg.norm([significance, *partners]) > _JOINT * threshold
-    if not honeycomb and significance < threshold:
+    honeycomb = min(partners) > _PARTNER
+    if significance < threshold:
         return family[:0], significance
     wide = (radius > _WIDE_BAND[0]) & (radius < _WIDE_BAND[1]) & _far_from(family, plane.shape)
     others = float(modulation.significance[wide].max(initial=0))
