@@ -30,9 +30,10 @@ from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
 from dps_jax.metrics import out_of_band_correlation
 from dps_jax.operators import convolve
 from dps_jax.optics import OpticalSystem, RadialOtf, airy_psf
-from dps_jax.pipelines.sim import SimSettings, reconstruct_sim, refine
+from dps_jax.pipelines.sim import SimSettings, reconstruct_sim
 from dps_jax.pipelines.sim_file import SimOptions, sim_file
 from dps_jax.pipelines.sim_learned import learned_sim
+from dps_jax.pipelines.sim_refine import refine
 from dps_jax.pipelines.simulate_sim import SimAcquisition, acquire_sim
 from dps_jax.solvers import (
     estimate_illumination,
@@ -146,7 +147,7 @@ def detail(scenes: int, say) -> dict[str, dict[str, list[float]]]:
     table: dict[str, list[tuple[float, float]]] = {}
     for seed in range(5000, 5000 + scenes):
         made = acquire_sim(seed, SYSTEM, photons=1000)
-        found = refine(made.frames, estimate_illumination(made.frames, OTF).illumination, (OTF, OTF))
+        found, _ = refine(made.frames, estimate_illumination(made.frames, OTF).illumination, (OTF, OTF))
         own = noise_to_signal(made.frames, OTF) or 3e-3
         y = jnp.asarray(made.frames)
         images = {

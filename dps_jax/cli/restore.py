@@ -79,8 +79,9 @@ class Arguments:
     """First train the network on for so many steps on this image alone, without a truth; kept only if better."""
     denoise: str = "auto"
     """off; auto, where noise makes most of the contrast; or strong: always, and nothing but the denoised image."""
-    artefacts: str = "auto"
-    """off; or auto: of images that were reconstructed (--modulation above 1), remove stripes, honeycomb and seams."""
+    artefacts: str = "off"
+    """off; or auto: in images that were reconstructed (--modulation above 1), look for speckle, hot pixels, ringing and
+    waves, and remove them; for images in which you see them."""
     keep_intermediates: bool = False
     """Also write the images between input and result, as RESULT_denoised.tif and RESULT_without_artefacts.tif."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None

@@ -71,6 +71,8 @@ class Arguments:
     """Take the stripes as first found, with equal steps of phase."""
     extend: bool = False
     """Sharpen the reconstruction further with the released network; needs the optics."""
+    keep_intermediates: bool = False
+    """With --extend, also write the reconstruction itself, as RESULT_sim.tif."""
     figure: Given = None
     """Draw images, spectra, stripes and the unexplained rest to this PNG file."""
     json: Given = None
@@ -103,6 +105,8 @@ def _files(arguments: Arguments) -> tuple[Path, Path]:
     target = required(arguments.output, "a .tif file")
     if target.suffix.lower() not in TIFF_SUFFIXES:
         raise UserError(f"expected the output to be a .tif file, got {target}.")
+    if arguments.figure is not None and arguments.figure.suffix.lower() != ".png":
+        raise UserError(f"expected --figure to be a .png file, got {arguments.figure}.")
     others = [p for p in (target, arguments.figure, arguments.json) if p is not None]
     if len(set(others)) < len(others):
         raise UserError("expected different files for -o, --figure and --json, got one name twice.")

@@ -32,6 +32,17 @@ def brightness(image: np.ndarray, *, abbe_px: float) -> float:
     return float(max(np.percentile(smooth, 99.9), 0.25 * smooth.max()))
 
 
+def brightest_window(image: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the first row and column of the part of ``(y, x)``, of that size, that holds the most light."""
+    total = np.pad(np.cumsum(np.cumsum(image, 0, dtype=np.float64), 1), ((1, 0), (1, 0)))
+    height, width = size
+    light = (
+        total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    )
+    y, x = np.unravel_index(int(np.argmax(light)), light.shape)
+    return int(y), int(x)
+
+
 def _smooth(image: np.ndarray, sigma_px: float) -> np.ndarray:
     sigma = (0.0,) * (np.ndim(image) - 2) + (sigma_px, sigma_px)
     return ndimage.gaussian_filter(np.asarray(image, np.float32), sigma, truncate=3.0)

@@ -1,10 +1,8 @@
-"""Removal of the artefacts of super-resolution methods from one image: of waves by fit, of all others by a network.
+"""Removal of the artefacts of super-resolution methods from one image, by a network that was shown their like.
 
-Plane waves that multiply the signal come first: they are found all over the image at once
-(:func:`dps_jax.solvers.remove_patterned_residual`), where a network sees its surroundings only. The network
-answers with the image as it would have it. How much of its change is made is decided place by place: where the change
-is no more than what the network also does to clean images, none of it (:func:`gate`). What an image is left with where
-neither finds anything is then the image itself, to the last bit.
+The network answers with the image as it would have it. How much of its change is made is decided place by place: where
+the change is no more than what the network also does to clean images, none of it (:func:`gate`). What an image is left
+with where the network finds nothing is then the image itself, to the last bit.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from dps_jax import _checks
 from dps_jax.metrics.light import brightness
 from dps_jax.operators.sampling import resample_region
 from dps_jax.pipelines.tiling import mirrored, plan_tiles
-from dps_jax.solvers.patterned_residual import remove_patterned_residual
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 
@@ -67,9 +64,8 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
 
     Returns
     -------
-    The image, with as many photons as before, and how much was changed. The light of a wave stays with the signal that
-    carries it; that of what the network removed is spread evenly over where it was: a level far below that of an
-    artefact, above what was there.
+    The image, with as many photons as before, and how much was changed. The light of what was removed is spread evenly
+    over where it was: a level far below that of an artefact, above what was there.
 
     Raises
     ------
@@ -89,14 +85,13 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
     factor = network.abbe_px / abbe_px
     if abs(factor - 1) <= TOLERANCE:
         factor = 1.0
-    pattern = remove_patterned_residual(image, abbe_px=abbe_px)
-    plane = _resampled(pattern.image, factor, _scaled(image.shape, factor)) / unit
+    plane = _resampled(image, factor, _scaled(image.shape, factor)) / unit
     change = run_network(plane, network, tile_px=tile_px) - plane
     share = gate(change, plane, abbe_px=network.abbe_px)
     made, where = (_resampled(i, 1 / factor, image.shape) for i in (share * change, share))
-    out = pattern.image + np.float32(unit) * _without_sum(made, where)
+    out = image + np.float32(unit) * _without_sum(made, where)
     strength = float(np.linalg.norm(out - image) / np.linalg.norm(image))
-    return Cleaned(out, strength, _notes(strength, factor, pattern.waves))
+    return Cleaned(out, strength, _notes(strength, factor))
 
 
 def run_network(plane: np.ndarray, network: Network, *, tile_px: int) -> np.ndarray:
@@ -158,21 +153,15 @@ def _resampled(image: np.ndarray, factor: float, shape: tuple[int, ...]) -> np.n
     return (factor**2 * sums).astype(np.float32)
 
 
-def _notes(strength: float, factor: float, waves: np.ndarray) -> tuple[str, ...]:
+def _notes(strength: float, factor: float) -> tuple[str, ...]:
     found = (
         "no artefact found; the image is left as it is"
         if strength == 0
-        else f"{100 * strength:.1f} % of the image was taken for artefacts and changed{_waves(waves)}"
+        else f"{100 * strength:.1f} % of the image was taken for artefacts and changed"
     )
     if factor == 1:
         return (found,)
     return (found, f"artefacts were looked for on pixels {1 / factor:.2f} times as long as the image's")
-
-
-def _waves(waves: np.ndarray) -> str:
-    """Return how many waves were among the artefacts, and their periods."""
-    periods = ", ".join(f"{1 / np.hypot(*wave):.2f}" for wave in waves)
-    return f", with {len(waves)} wave{'s' * (len(waves) > 1)} of {periods} px" if len(waves) else ""
 
 
 def _check(image: np.ndarray, abbe_px: float) -> None:

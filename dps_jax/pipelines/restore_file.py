@@ -38,7 +38,7 @@ class FileOptions:
     orientations: int = 1
     adapt: int = 0
     denoise: str = "auto"
-    artefacts: str = "auto"
+    artefacts: str = "off"
     keep_intermediates: bool = False
     tile_px: int = 512
 

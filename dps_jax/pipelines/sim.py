@@ -14,15 +14,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
 
 from dps_jax import _checks
 from dps_jax.io import UserError
 from dps_jax.metrics.light import background_level
 from dps_jax.optics.illumination import Illumination
 from dps_jax.optics.otf import RadialOtf
-from dps_jax.pipelines.sim_checks import check_frames, check_stripes
+from dps_jax.pipelines.sim_checks import check_frames, check_planes, check_stripes
 from dps_jax.pipelines.sim_learned import learned_sim
+from dps_jax.pipelines.sim_refine import refine
 from dps_jax.solvers.sim_estimation import Stripes, estimate_illumination, noise_to_signal
 from dps_jax.solvers.sim_reconstruction import (
     FACTOR,
@@ -31,7 +31,6 @@ from dps_jax.solvers.sim_reconstruction import (
     periodic_frames,
     sim_wiener,
 )
-from dps_jax.solvers.sim_refinement import make_misfit
 from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
 from dps_jax.typing import Array
 from dps_jax.weights import load_network
@@ -39,9 +38,7 @@ from dps_jax.weights import load_network
 METHODS = ("wiener", "richardson-lucy", "network")
 Progress = Callable[[int, int], None]
 
-# The stripes are refined on the middle of larger fields: it takes seconds there, and phases are the same everywhere.
-_REFINED_PX = 256
-_REFINING_STEPS = 20
+_PLANES_LOOKED_AT = 9
 # Where noise cannot be told from light: what a good exposure has.
 _USUAL_NOISE = 3e-3
 
@@ -162,24 +159,28 @@ def reconstruct_sim(
     stack, pooled = _even(stack - level), _even(pooled - level)
     stripes = estimate_illumination(pooled, each[0], orders=settings.orders, near=near)
     check_stripes(stripes, pooled, each[0], settings.orders)
+    check_planes(stack, stripes, each[0], settings.orders)
+    refined = False
     if settings.refine:
-        stripes = dataclasses.replace(stripes, illumination=refine(pooled, stripes.illumination, each))
+        better, gain = refine(pooled, stripes.illumination, each)
+        refined = gain > 0
+        stripes = dataclasses.replace(stripes, illumination=better)
     strength = settings.noise_to_signal
     if strength is None:
-        strength = noise_to_signal(pooled, each[0], orders=settings.orders)
+        strength = _noise(stack, each[0], settings.orders)
         if strength is None:
             strength = _USUAL_NOISE
             notes += (
                 "the pixels leave no frequencies that hold noise alone; --noise-to-signal was not measured",
             )
-    images, share, shown = [], [], None
+    images, left, light, shown = [], 0.0, 0.0, None
     for number, plane in enumerate(stack):
         image, factor = _reconstructed(plane, stripes.illumination, each, settings, strength)
         unexplained = np.asarray(
             _unexplained(jnp.asarray(image), jnp.asarray(plane), stripes.illumination, each)
         )
         shown = unexplained if shown is None else shown
-        share.append(float(np.sqrt(np.mean(unexplained**2))) / max(float(plane.mean()), 1e-30))
+        left, light = left + float(np.sqrt(np.mean(unexplained**2))), light + float(plane.mean())
         images.append((image, factor))
         if progress is not None:
             progress(number + 1, len(stack))
@@ -188,15 +189,22 @@ def reconstruct_sim(
         image=np.stack([i for i, _ in images]),
         mean=stack.mean((1, 2)),
         stripes=stripes,
-        refined=settings.refine,
+        refined=refined,
         background=float(level),
         noise_to_signal=float(strength),
         light_out_over_in=float(np.mean([f for _, f in images])),
         residual=shown if shown is not None else np.zeros(frames.shape[-2:]),
-        residual_share=float(np.mean(share)),
+        residual_share=left / light if light > 0 else 0.0,
         extension=1 + longest / float(each[0].cutoff),
         notes=notes,
     )
+
+
+def _noise(stack: np.ndarray, otf: RadialOtf, orders: int) -> float | None:
+    """Return the noise over signal of a single plane: the median of some, whose mean would have less."""
+    some = np.unique(np.linspace(0, len(stack) - 1, _PLANES_LOOKED_AT).astype(int))
+    values = [noise_to_signal(stack[i], otf, orders=orders) for i in some]
+    return None if values[0] is None else float(np.median([v for v in values if v is not None]))
 
 
 def _even(stack: np.ndarray) -> np.ndarray:
@@ -233,7 +241,11 @@ def _wiener(
 def _richardson_lucy(
     frames: Array, illumination: Illumination, otfs: tuple[RadialOtf, ...], iterations: Array
 ) -> Array:
-    return sim_richardson_lucy(frames, illumination, otfs, iterations=iterations)
+    # Noise below the background must not be cut off, or dark places would gain light: all is raised, and the model too.
+    pedestal = jnp.maximum(-jnp.percentile(frames, 0.1), 0.0)
+    return sim_richardson_lucy(
+        frames + pedestal, illumination, otfs, iterations=iterations, background=pedestal
+    )
 
 
 def _reconstructed(
@@ -268,58 +280,6 @@ def _unexplained(
     inner = tuple(slice(m, m + n) for m, n in zip(before, frames.shape[-2:], strict=True))
     made = periodic_frames(wide, illumination, otfs, (before[0], before[1]))[..., *inner]
     return jnp.sqrt(jnp.mean((made - frames) ** 2, axis=(0, 1)))
-
-
-def refine(frames: np.ndarray, illumination: Illumination, otfs: Sequence[RadialOtf]) -> Illumination:
-    """Descend the misfit of frames ``(angle, phase, y, x)``, made anew from object and stripes, by its gradient.
-
-    Phases and depths move, and in fields that are taken whole the wavevectors too; of larger ones the middle is used,
-    from which the wavevectors of the whole are not improved.
-    """
-    ny, nx = frames.shape[-2:]
-    size = (min(ny, _REFINED_PX), min(nx, _REFINED_PX))
-    start = np.array([(ny - size[0]) // 2, (nx - size[1]) // 2])
-    whole = size == (ny, nx)
-    part = frames[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
-    vectors = np.asarray(illumination.wavevectors, np.float64)
-    turn = (2 * np.pi * vectors @ start)[:, None]  # the phase at the middle's first pixel
-    first = dataclasses.replace(
-        illumination, phases_rad=jnp.asarray(np.asarray(illumination.phases_rad) + turn, jnp.float32)
-    )
-    # Steps of one in each of these change the frames about as much.
-    scales = (0.05 / max(size), 1.0, 1.0)
-    shapes = [np.shape(a) for a in (first.wavevectors, first.phases_rad, first.modulation)]
-    ends = np.cumsum([int(np.prod(s)) for s in shapes])
-
-    def at(vector: Array) -> Illumination:
-        parts = [p.reshape(s) for p, s in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)]
-        move = scales[0] * parts[0] * (1.0 if whole else 0.0)
-        return Illumination(
-            wavevectors=first.wavevectors + move,
-            phases_rad=first.phases_rad + parts[1],
-            modulation=first.modulation * jnp.exp(parts[2]),
-        )
-
-    misfit = make_misfit(part, otfs)
-    value_and_grad = jax.jit(jax.value_and_grad(lambda vector: misfit(at(vector))))
-    unit = float(misfit(first)) or 1.0
-
-    def scaled(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = value_and_grad(jnp.asarray(vector, jnp.float32))
-        return float(value) / unit, np.asarray(gradient, np.float64) / unit
-
-    best = minimize(
-        scaled,
-        np.zeros(ends[-1]),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": _REFINING_STEPS, "ftol": 1e-5},
-    )
-    found = at(jnp.asarray(best.x, jnp.float32)) if best.fun < 1 else first
-    back = (2 * np.pi * np.asarray(found.wavevectors, np.float64) @ start)[:, None]
-    return dataclasses.replace(
-        found, phases_rad=jnp.asarray(np.asarray(found.phases_rad) - back, jnp.float32)
-    )
 
 
 def check_count(pages: int, angles: int, phases: int) -> int:

@@ -28,19 +28,24 @@ def check_frames(frames: np.ndarray) -> tuple[str, ...]:
         Where a frame is saturated, dark, or more than half off the brightness of the others.
     """
     _refuse_saturated(frames)
-    means = frames.mean((-2, -1), dtype=np.float64)
-    middle = np.median(means)
-    if middle <= 0:
-        raise UserError("expected frames with light in them, got a median brightness of 0; check the file.")
-    off = np.abs(means / middle - 1)
-    plane, angle, phase = np.unravel_index(int(np.argmax(off)), off.shape)
-    worst = f"plane {plane + 1}, angle {angle + 1}, phase {phase + 1} has {means[plane, angle, phase]:.4g}"
-    # Depths of a volume differ by nature; the frames of one plane do not.
-    within = np.abs(means / np.median(means, axis=(1, 2), keepdims=True) - 1)
+    if all(np.array_equal(frames[0, 0, 0], f) for f in frames[0].reshape(-1, *frames.shape[-2:])[1:]):
+        raise UserError("expected frames that differ by their stripes, got equal ones; check the file.")
+    # Light is what is above the darkest hundredth of all pixels, whatever the camera's offset.
+    floor = float(np.percentile(frames[:, :, :, ::2, ::2], 1.0))
+    means = frames.mean((-2, -1), dtype=np.float64) - floor
+    middles = np.median(means, axis=(1, 2), keepdims=True)  # depths of a volume differ by nature
+    if not (middles > 0).any():
+        raise UserError(
+            "expected frames with light in them, got none above the darkest pixels; check the file."
+        )
+    within = np.where(middles > 0, np.abs(means / np.where(middles > 0, middles, 1.0) - 1), 0.0)
+    plane, angle, phase = np.unravel_index(int(np.argmax(within)), within.shape)
     if within.max() > _USELESS:
         raise UserError(
-            f"expected frames of one brightness within each plane, got a median of {middle:.4g}, but {worst}; "
-            "a frame is missing, dark or of another kind: check --angles, --phases and --frame-order."
+            f"expected frames of one brightness within each plane, got a median of {middles[plane, 0, 0]:.4g} above "
+            f"the darkest pixels, but plane {plane + 1}, angle {angle + 1}, phase {phase + 1} has "
+            f"{means[plane, angle, phase]:.4g}; a frame is missing, dark or of another kind: check --angles, --phases "
+            "and --frame-order."
         )
     if within.max() > _UNEVEN:
         return (
@@ -93,8 +98,34 @@ def check_stripes(stripes: Stripes, frames: np.ndarray, otf: RadialOtf, orders: 
     first, second = parallel or (0, 1)
     raise UserError(
         f"expected stripes of different directions, got the same in angles {first + 1} and {second + 1} ({measured}); "
-        "check --frame-order, --angles and --phases."
+        "check --frame-order (angle-major, phase-major or angle-plane-phase), --angles and --phases."
     )
+
+
+def check_planes(stack: np.ndarray, stripes: Stripes, otf: RadialOtf, orders: int) -> None:
+    """Refuse planes ``(plane, angle, phase, y, x)`` whose own stripes run another way than those of all planes' mean.
+
+    Raises
+    ------
+    UserError
+        For the first such plane among a few; a plane whose stripes do not stand out says nothing.
+    """
+    expected = np.asarray(stripes.illumination.angle_rad, np.float64)
+    for index in sorted({1, len(stack) // 2, len(stack) - 1} & set(range(1, len(stack)))):
+        own = estimate_illumination(stack[index], otf, orders=orders)
+        found = np.asarray(own.illumination.angle_rad, np.float64)
+        for angle, stands_out in enumerate(own.found):
+            if stands_out and _apart(found[angle], expected[angle]) > _SAME_DIRECTION:
+                raise UserError(
+                    f"expected the stripes of each angle to run the same way in every plane, but in plane {index + 1} "
+                    f"those of angle {angle + 1} are {np.degrees(_apart(found[angle], expected[angle])):.0f} degrees "
+                    "off; choose another --frame-order (angle-major, phase-major or angle-plane-phase)."
+                )
+
+
+def _apart(first: float, second: float) -> float:
+    """Return the angle between two directions, which have no sign."""
+    return float(abs((first - second + np.pi / 2) % np.pi - np.pi / 2))
 
 
 def _parallel(illumination: Illumination) -> tuple[int, int] | None:
@@ -102,8 +133,7 @@ def _parallel(illumination: Illumination) -> tuple[int, int] | None:
     directions = np.asarray(illumination.angle_rad, np.float64)
     for i in range(len(directions)):
         for j in range(i + 1, len(directions)):
-            apart = abs((directions[i] - directions[j] + np.pi / 2) % np.pi - np.pi / 2)
-            if apart < _SAME_DIRECTION:
+            if _apart(directions[i], directions[j]) < _SAME_DIRECTION:
                 return i, j
     return None
 

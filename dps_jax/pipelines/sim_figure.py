@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dps_jax.io import UserError, atomic_path
+from dps_jax.metrics.light import brightest_window
 from dps_jax.pipelines.sim import SimReconstruction
 
 _SHOWN_PX = 192
+
+
+def check_plots() -> None:
+    """Refuse to draw where matplotlib is not installed, before anything is computed.
+
+    Raises
+    ------
+    UserError
+        With how to install it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("the picture needs matplotlib; install it with `pip install dps-jax[plots]`.")
 
 
 def draw_sim(
@@ -23,20 +37,17 @@ def draw_sim(
     UserError
         If matplotlib is not installed or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            "the picture needs matplotlib; install it with `pip install dps-jax[plots]`."
-        ) from None
+    check_plots()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     before, after = made.mean[0], made.image[0]
     figure = Figure(figsize=(15, 10), layout="constrained")
     axes = figure.subplots(2, 3)
     ny, nx = before.shape
     # So much that every fine pixel can be seen.
     h, w = min(ny, _SHOWN_PX), min(nx, _SHOWN_PX)
-    y, x = _brightest(before, (h, w))
+    y, x = brightest_window(before, (h, w))
     _show(axes[0, 0], before[y : y + h, x : x + w], "mean of the frames")
     part = after[2 * y : 2 * (y + h), 2 * x : 2 * (x + w)]
     _show(axes[0, 1], part, f"reconstruction (cut-off x {made.extension:.2f})")
@@ -55,15 +66,6 @@ def draw_sim(
     _table(axes[1, 2], made, pixel_size_nm)
     with atomic_path(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
-
-
-def _brightest(image: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the corner of the window with the most light, by cumulative sums."""
-    total = np.pad(np.cumsum(np.cumsum(image, 0, dtype=np.float64), 1), ((1, 0), (1, 0)))
-    h, w = size
-    light = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
-    y, x = np.unravel_index(int(np.argmax(light)), light.shape)
-    return int(y), int(x)
 
 
 def _show(axes: Any, image: np.ndarray, title: str) -> None:

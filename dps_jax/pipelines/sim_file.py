@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from dps_jax import __version__
+from dps_jax import __version__, _checks
 from dps_jax.io import (
     ImageFile,
     UserError,
@@ -23,7 +24,9 @@ from dps_jax.io import (
 )
 from dps_jax.metrics.cutoff import spectral_cutoff
 from dps_jax.metrics.decorrelation import decorrelation_resolution
+from dps_jax.operators.convolve import convolve
 from dps_jax.optics.otf import RadialOtf
+from dps_jax.optics.psf import srpsf
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines.chain import run_chain
 from dps_jax.pipelines.sim import (
@@ -33,19 +36,16 @@ from dps_jax.pipelines.sim import (
     check_count,
     reconstruct_sim,
 )
-from dps_jax.pipelines.sim_figure import draw_sim
+from dps_jax.pipelines.sim_figure import check_plots, draw_sim
 from dps_jax.pipelines.sim_otf import read_otf
 from dps_jax.solvers.sim_reconstruction import FACTOR
 from dps_jax.weights import load_network
 
 Log = Callable[[str], None]
 
-# Which axis of the frames is slowest; planes are depths or times.
-FRAME_ORDERS = {
-    "angle-major": "plane, angle, phase",
-    "phase-major": "plane, phase, angle",
-    "angle-plane-phase": "angle, plane, phase (OMX)",
-}
+# The slowest axis of the pages first: plane, angle, phase; plane, phase, angle; angle, plane, phase (OMX). Planes are
+# depths or times.
+FRAME_ORDERS = ("angle-major", "phase-major", "angle-plane-phase")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,11 @@ class SimOptions:
     figure: Path | None = None
     json: Path | None = None
     extend: bool = False
+    keep_intermediates: bool = False
     settings: SimSettings = field(default_factory=SimSettings)
+
+    def __post_init__(self) -> None:
+        _checks.one_of("frame_order", self.frame_order, FRAME_ORDERS)
 
 
 def sim_file(
@@ -83,29 +87,39 @@ def sim_file(
     for path in (target, options.figure, options.json):
         if path is not None:
             check_output(path, inputs=inputs)
+    if options.figure is not None:
+        check_plots()
     image = read_image(source)
     notes = (*image.notes, *check_values(image))
     frames = ordered_frames(image, options)
     pixel_nm = options.pixel_size_nm or image.pixel_size_nm
     log(f"{source.name}: {len(frames)} plane(s) of {options.angles} angles x {options.phases} phases")
     otfs, optics_notes = _otfs(frames, pixel_nm, options)
-    made = reconstruct_sim(frames, otfs, settings=options.settings, progress=progress)
+    if options.extend and (pixel_nm is None or options.na is None or options.wavelength_nm is None):
+        raise UserError("--extend needs the optics; give --na, --wavelength-nm and the pixel size.")
+    settings = options.settings
+    if options.extend and settings.method == "wiener":
+        # The network expects the resolution of a microscope of that cut-off, not what a sharper filter makes of it.
+        settings = dataclasses.replace(settings, apodisation=1.0)
+    made = reconstruct_sim(frames, otfs, settings=settings, progress=progress)
     notes += (*optics_notes, *made.notes)
     _tell(made, pixel_nm, log)
     result, out_nm = made.image, None if pixel_nm is None else pixel_nm / FACTOR
     extended: dict[str, Any] = {}
-    if options.extend:
+    if options.extend and pixel_nm is not None:
         result, out_nm, extended, more = _extended(made, pixel_nm, options, log)
         notes += more
     for note in notes:
         log(f"note: {note}")
+    several = len(result) > 1
+    axes = f"{'Z' if 'Z' in image.axes else 'T'}YX" if several else "YX"
     report = _report(made, otfs[0], pixel_nm, notes)
     write_image(
         target,
-        result if len(result) > 1 else result[0],
-        axes=("ZYX" if image.z_step_nm is not None else "TYX") if len(result) > 1 else "YX",
+        result if several else result[0],
+        axes=axes,
         pixel_size_nm=out_nm,
-        z_step_nm=image.z_step_nm if len(result) > 1 else None,
+        z_step_nm=image.z_step_nm if several else None,
         description={
             "software": f"dps_jax {__version__}",
             "operation": "sim",
@@ -116,6 +130,20 @@ def sim_file(
             **extended,
         },
     )
+    if options.extend and options.keep_intermediates:
+        path = target.with_name(f"{target.stem}_sim.tif")
+        write_image(
+            path,
+            made.image if several else made.image[0],
+            axes=axes,
+            pixel_size_nm=None if pixel_nm is None else pixel_nm / FACTOR,
+            description={
+                "software": f"dps_jax {__version__}",
+                "operation": "sim, not extended",
+                "input": source.name,
+            },
+        )
+        log(f"wrote {path}")
     log(f"wrote {target}" + ("" if out_nm is None else f": pixel {out_nm:.2f} nm"))
     if options.json is not None:
         with atomic_path(options.json) as temporary:
@@ -138,6 +166,11 @@ def ordered_frames(image: ImageFile, options: SimOptions) -> np.ndarray:
         raise UserError(
             f"expected raw SIM frames of one channel, got {image.axes} {image.data.shape} in {image.path}; split the "
             "channels first."
+        )
+    if sum(n > 1 for n, axis in zip(image.data.shape, image.axes, strict=True) if axis in "TZ") > 1:
+        raise UserError(
+            f"expected the pages of one volume or of one movie, got both ({image.axes} {image.data.shape}) in "
+            f"{image.path}; split the times first."
         )
     pages = image.data.reshape(-1, *image.data.shape[-2:])
     a, p = options.angles, options.phases
@@ -196,25 +229,33 @@ def _tell(made: SimReconstruction, pixel_nm: float | None, log: Log) -> None:
 
 
 def _extended(
-    made: SimReconstruction, pixel_nm: float | None, options: SimOptions, log: Log
+    made: SimReconstruction, pixel_nm: float, options: SimOptions, log: Log
 ) -> tuple[np.ndarray, float, dict[str, Any], tuple[str, ...]]:
     """Sharpen the reconstruction further by the released network, told the resolution that SIM has reached."""
-    if pixel_nm is None or options.na is None or options.wavelength_nm is None:
-        raise UserError("--extend needs the optics; give --na, --wavelength-nm and the pixel size.")
     system = OpticalSystem(
-        na=options.na,
-        wavelength_nm=options.wavelength_nm,
+        na=options.na or 0.0,
+        wavelength_nm=options.wavelength_nm or 0.0,
         pixel_size_nm=pixel_nm / FACTOR,
         modulation=made.extension,
         refractive_index=options.refractive_index,
     )
-    chain = run_chain(made.image, system, load_network(), background=0.0)
+    image = made.image
+    if (
+        options.settings.method == "richardson-lucy"
+    ):  # an object, to be seen at the resolution that was reached
+        image = np.asarray(convolve(jnp.asarray(image), srpsf(system), boundary="reflect"))
+    chain = run_chain(image, system, load_network(), background=0.0)
     restored = chain.restored
     for decision in chain.decisions:
         log(f"extending: {decision}")
     log(f"extended by the network from an Abbe period of {float(system.abbe_nm):.1f} nm")
     notes = tuple(f"extending: {note}" for note in (*chain.notes, *restored.report.notes))
-    return restored.image, restored.pixel_size_nm, {"extend": restored.report.as_dict()}, notes
+    return (
+        restored.image,
+        restored.pixel_size_nm,
+        {"extend": {**restored.report.as_dict(), "decisions": list(chain.decisions)}},
+        notes,
+    )
 
 
 def _report(
@@ -231,10 +272,14 @@ def _report(
         "noise_to_signal": made.noise_to_signal,
         "light_out_over_in": made.light_out_over_in,
         "unexplained_share": made.residual_share,
-        "decorrelation_px": {"mean_frame": float(before), "reconstruction": float(after)},
+        "decorrelation_px": {"mean_frame": _finite(before), "reconstruction": _finite(after)},
         "input_pixel_size_nm": pixel_nm,
         "notes": list(notes),
     }
+
+
+def _finite(value: np.ndarray) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _plain(options: SimOptions) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from dps_jax.io import UserError
 from dps_jax.io.errors import explained, library_warnings
 from dps_jax.optics.otf import RadialOtf
 
-# What is left of an OTF beyond its cut-off is noise of the measurement.
-_NOTHING = 0.01
+# What is left of an OTF beyond its cut-off is noise of the measurement: an OTF ends where it first falls to this, or to
+# three times the noise of the outermost eighth of its samples.
+_NOTHING, _NOISES = 0.01, 3.0
+_MOST_ORDERS = 3
 
 
 def read_otf(path: Path, *, orders: int = 1) -> tuple[RadialOtf, ...]:
@@ -33,10 +35,11 @@ def read_otf(path: Path, *, orders: int = 1) -> tuple[RadialOtf, ...]:
         data = np.abs((data[..., ::2] + 1j * data[..., 1::2]).sum(-1))
     elif data.ndim == 1:
         data = np.stack([data] * (orders + 1))
-    if data.ndim != 2 or len(data) < orders + 1 or data.shape[1] < 8 or not np.isfinite(data).all():
+    wrong = data.ndim != 2 or not orders < len(data) <= _MOST_ORDERS or data.shape[-1] < 8
+    if wrong or not np.isfinite(data).all() or not (data[:, 0] > 0.5 * data.max(1)).all():
         raise UserError(
             f"expected an OTF (order, kr, kz) of complex numbers in pairs, (order, kr) or (kr,), of {orders + 1} "
-            f"orders, got shape {data.shape} in {path}."
+            f"orders, largest at frequency 0, got shape {data.shape} in {path}."
         )
     return tuple(_radial(row) for row in data[: orders + 1])
 
@@ -49,7 +52,9 @@ def _radial(row: np.ndarray) -> RadialOtf:
     import jax.numpy as jnp
 
     row = np.asarray(row, np.float64) / float(row[:3].max())
-    last = int(np.flatnonzero(row > _NOTHING)[-1]) + 1
+    end = max(_NOTHING, _NOISES * float(np.std(row[-max(len(row) // 8, 2) :])))
+    below = np.flatnonzero(row <= end)
+    last = int(below[0]) if below.size else len(row) - 1
     samples = np.append(row[:last], 0.0)
     return RadialOtf(
         samples=jnp.asarray(np.clip(samples, 0.0, 1.0), jnp.float32), cutoff=0.5 * last / (len(row) - 1)

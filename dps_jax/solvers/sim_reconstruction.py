@@ -123,11 +123,13 @@ def wide_estimate(
     sides = (FACTOR * frames.shape[-2], FACTOR * frames.shape[-1])
     fy, fx = frequencies(sides, factor=FACTOR)
     numerator, weight = jnp.zeros(sides, spectra.dtype), jnp.zeros(sides)
+    at_zero = jnp.zeros(())  # the weight of zero frequency without the notch
     for a in range(frames.shape[0]):
         for m, otf in enumerate(otfs):
             shift = m * jnp.asarray(illumination.wavevectors)[a]
             depth = 1.0 if m == 0 else 0.5 * jnp.asarray(illumination.modulation)[a, m - 1]
             transfer = depth * band_otf(otf, fy, fx, shift)
+            at_zero = at_zero + (2 if m else 1) * transfer[0, 0] ** 2
             kept = _notched(fy, fx, shift, notch, notch_width * otf.cutoff) * transfer
             numerator = numerator + kept * spectra[a, m]
             weight = weight + kept * transfer
@@ -135,9 +137,11 @@ def wide_estimate(
                 numerator = numerator + _mirrored_conjugate(kept * spectra[a, m])
                 weight = weight + _mirrored_conjugate(kept * transfer).real
     regular = noise_to_signal * jnp.max(weight)
-    # Divided by what zero frequency keeps of the object, so that no light is lost.
-    gain = (weight[0, 0] + regular) / weight[0, 0]
+    # Divided by what low frequencies keep of the object; what a notch holds back of the light itself, which is in no
+    # band but the mean frames, is given back evenly.
+    gain = (at_zero + regular) / at_zero
     spectrum = gain * numerator / (weight + regular) * _apodised(fy, fx, illumination, otfs[0], apodisation)
+    spectrum = spectrum.at[0, 0].set(jnp.mean(spectra[:, 0, 0, 0]))
     return jnp.fft.ifft2(spectrum).real
 
 

@@ -45,7 +45,6 @@ def test_simulate_then_restore(run_program, tmp_path):
     # Exactly the log: no warning of a library among it, and no bar where there is no terminal.
     starts = (
         "scene_0001_image.tif: YX 64x64, pixel 65.00 nm",
-        "artefacts off: ",
         "denoise off: ",
         "Abbe period 188 nm",
         "about ",

@@ -81,10 +81,11 @@ def test_a_measured_otf_serves(cli, raw, scratch):
     a, b = (tifffile.imread(scratch / n).astype(float) for n in ("a.tif", "b.tif"))
     # Samples of 1/128 cycle: the curve's own interpolation error, and a cut-off rounded to them.
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.999
-    tifffile.imwrite(scratch / "bad.tif", np.ones((3, 4), np.float32))
-    bad = cli("sim", raw, "-o", "a.tif", "--otf", "bad.tif")
-    assert bad.code == 2
-    assert "expected an OTF" in bad.errors[0]
+    for rubbish in (np.ones((3, 4)), np.zeros((2, 65)), np.eye(64)):
+        tifffile.imwrite(scratch / "bad.tif", rubbish.astype(np.float32))
+        bad = cli("sim", raw, "-o", "a.tif", "--otf", "bad.tif")
+        assert bad.code == 2
+        assert "expected an OTF" in bad.errors[0]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ def test_a_measured_otf_serves(cli, raw, scratch):
         (("raw.tif", "-o", "x.tif", *OPTICS, "--notch", 2), "expected --notch from 0 to 1"),
         (("raw.tif", "-o", "x.tif", *OPTICS, "--noise-to-signal", 0), "--noise-to-signal"),
         (("raw.tif", "-o", "x.tif", "--extend"), "--extend needs the optics"),
+        (("raw.tif", "-o", "x.tif", "--figure", "x.jpg"), "expected --figure to be a .png file"),
         (("raw.tif", "-o", "x.tif", "--json", "x.tif"), "expected different files"),
         (("raw.tif", "-o", "raw.tif"), "raw.tif"),
     ],
@@ -112,6 +114,28 @@ def test_mistakes_are_one_sentence(cli, raw, listing, words, sentence):
     assert len(done.errors) == 1
     assert sentence in done.errors[0]
     assert listing() == before
+
+
+def test_extending_is_told_the_resolution_that_was_reached(cli, scratch):
+    """The network gets an image of the extended cut-off: nearer to the truth than the reconstruction itself."""
+    from dps_jax.metrics import psnr_at_promised_resolution
+
+    made = acquire_sim(5003, SYSTEM, shape=(96, 96), photons=1000)
+    tifffile.imwrite(scratch / "raw.tif", made.frames.reshape(9, 96, 96).astype(np.uint16))
+    words = ("--pixel-size-nm", 65, "--background", 0, "--no-refine")
+    done = cli("sim", "raw.tif", "-o", "x.tif", *OPTICS, *words, "--extend", "--keep-intermediates")
+    assert done.code == 0
+    assert "extending: " in done.err
+    extended, plain = (tifffile.imread(scratch / n).astype(np.float32) for n in ("x.tif", "x_sim.tif"))
+    assert (extended.shape, plain.shape) == ((384, 384), (192, 192))
+    binned = extended.reshape(192, 2, 192, 2).sum((1, 3))
+    assert binned.sum() == pytest.approx(plain.sum(), rel=0.01)
+    abbe_px = 2 * float(SYSTEM.abbe_px) / 1.9
+    scores = [
+        float(psnr_at_promised_resolution(image, made.truth, abbe_px=abbe_px)) for image in (plain, binned)
+    ]
+    assert scores[1] > scores[0]
+    assert read_description("x.tif")["extend"]["decisions"]
 
 
 def test_frames_without_stripes_are_refused(cli, save, rng):

@@ -1,13 +1,11 @@
 """Removal of artefacts: photons, gain and tiles as they must be, clean images left alone, artefacts gone."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from dps_jax import models
 from dps_jax.operators.sampling import resample
@@ -121,29 +119,7 @@ def test_strength_and_notes_tell_what_was_done(released):
     cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX)
     change = np.linalg.norm(cleaned.image - made.image) / np.linalg.norm(made.image)
     assert cleaned.strength == pytest.approx(change, rel=1e-5)
-    assert len(cleaned.notes) == 1
-    assert cleaned.notes[0].startswith(
-        f"{100 * change:.1f} % of the image was taken for artefacts and changed"
-    )
-
-
-def test_waves_are_removed_before_the_network_and_told():
-    clean = np.exp(gaussian_filter(np.random.default_rng(8).normal(size=(128, 128)), 2) * 4).astype(
-        np.float32
-    )
-    period_px = 6.4
-    wave = np.cos(2 * np.pi * np.arange(128) / period_px)[None, :]
-    image = (clean * (1 + 0.3 * wave)).astype(np.float32)
-    cleaned = remove_artefacts(image, dimmer(0.0), abbe_px=ABBE_PX)
-    assert np.sum((cleaned.image - clean) ** 2) < 0.1 * np.sum((image - clean) ** 2)
-    change = np.linalg.norm(cleaned.image - image) / np.linalg.norm(image)
-    assert cleaned.strength == pytest.approx(change, rel=1e-5)
-    found = re.fullmatch(r".* and changed, with 1 wave of (.*) px", cleaned.notes[0])
-    # A tenth of a sample of the spectrum, of which the wave has 20, is 0.5 %; and the rounding of the note.
-    assert float(found[1]) == pytest.approx(period_px, rel=0.005, abs=0.005)
-    assert cleaned.image.sum(dtype=float) == pytest.approx(image.sum(dtype=float), rel=1e-5)
-    dimmed = remove_artefacts(image, dimmer(0.2), abbe_px=ABBE_PX)
-    assert dimmed.notes[0].endswith(cleaned.notes[0].split("changed")[1])
+    assert cleaned.notes == (f"{100 * change:.1f} % of the image was taken for artefacts and changed",)
 
 
 def test_what_a_quiet_network_answers_is_the_image_itself():

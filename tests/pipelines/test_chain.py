@@ -32,8 +32,10 @@ def test_a_bright_image_is_left_to_the_network_to_the_last_bit(network):
     alone = restore(made.image, DEMO_SYSTEM, network, gain=1.0, offset=0.0, background=2.0)
     np.testing.assert_array_equal(chain.restored.image, alone.image)
     assert not chain.intermediates
-    assert "denoise off: noise makes" in chain.decisions[1]
-    assert chain.decisions[0].startswith("artefacts off: an image of a modulation factor of 1")
+    (decision,) = chain.decisions
+    assert decision.startswith("denoise off: noise makes")
+    told = _chain(made, network, artefacts="auto").decisions[0]
+    assert told.startswith("artefacts off: an image of a modulation factor of 1")
 
 
 def test_few_photons_are_denoised_and_it_helps(network):
@@ -43,7 +45,7 @@ def test_few_photons_are_denoised_and_it_helps(network):
         made = acquire(seed, DEMO_SYSTEM, photons=3, background=2.0)
         chain = _chain(made, network)
         alone = restore(made.image, DEMO_SYSTEM, network, gain=1.0, offset=0.0, background=2.0)
-        assert "denoise on: noise makes" in chain.decisions[1]
+        assert chain.decisions[0].startswith("denoise on: noise makes")
         assert chain.intermediates["denoised"].shape == made.image.shape
         light = made.image.sum() - 2.0 * made.image.size
         assert chain.restored.image.sum() == pytest.approx(light, rel=1e-3)
@@ -59,7 +61,7 @@ def test_choices_are_obeyed_and_refused(network):
     )
     np.testing.assert_array_equal(strong.restored.image, alone.image)
     off = _chain(made, network, denoising="off", artefacts="off")
-    assert off.decisions == ("artefacts off: as asked", "denoise off: as asked")
+    assert off.decisions == ()
     with pytest.raises(ValueError, match="denoising"):
         _chain(made, network, denoising="maybe")
 
@@ -71,8 +73,8 @@ def test_artefacts_are_looked_for_in_reconstructions_only(network, rng):
     optics = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=32.5)
     made = acquire(3001, system, shape=(128, 128), photons=3000)
     clean = made.expected.astype(np.float32)
-    spoilt = ARTEFACTS["honeycomb"](rng, clean, abbe_px=float(optics.abbe_px))
-    chain = run_chain(spoilt, system, network, background=0.0)
+    spoilt = ARTEFACTS["speckle"](rng, clean, abbe_px=float(optics.abbe_px))
+    chain = run_chain(spoilt, system, network, background=0.0, artefacts="auto")
     assert chain.decisions[0].startswith("artefacts on: ")
     mended = chain.intermediates["without_artefacts"]
     assert np.sum((mended - clean) ** 2) < np.sum((spoilt - clean) ** 2)
