@@ -7,6 +7,7 @@ one. Reading keeps one frame in memory; what is written is no TIFF before its la
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,9 +133,9 @@ def frame_writer(
     else:
         options = {**_bigtiff_options(axes, *sizes, settings), "bigtiff": not small}
     bytes_per_frame = count // shape[0] * dtype.itemsize
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _Headless(temporary) as out:
         with tifffile.TiffWriter(
-            temporary,
+            out,
             byteorder="<",
             ome=False,
             imagej=options.pop("imagej", False),
@@ -148,19 +149,39 @@ def frame_writer(
                 returnoffset=True,
                 **options,
             )
-        with temporary.open("r+b") as out:
-            magic = out.read(4)
-            out.seek(0)
-            out.write(bytes(4))
-            out.flush()
 
-            def write(index: int, frame: np.ndarray) -> None:
-                out.seek(offset + index * bytes_per_frame)
-                out.write(np.ascontiguousarray(frame, dtype.newbyteorder("<")).tobytes())
+        def write(index: int, frame: np.ndarray) -> None:
+            out.seek(offset + index * bytes_per_frame)
+            out.write(np.ascontiguousarray(frame, dtype.newbyteorder("<")).tobytes())
 
-            yield write
-            out.seek(0)
-            out.write(magic)
+        yield write
+        out.finish()
+
+
+class _Headless(io.FileIO):
+    """A file that holds back its first four bytes, by which a TIFF is known, until it is finished."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+")
+        self._head = bytearray(4)
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, with zeros in place of the file's first bytes."""
+        place, view = self.tell(), memoryview(data).cast("B")
+        length = len(view)
+        held = max(0, min(4 - place, length))
+        if held:
+            self._head[place : place + held] = view[:held]
+            super().write(bytes(held))
+        view = view[held:]
+        while len(view):
+            view = view[super().write(view) or 0 :]
+        return length
+
+    def finish(self) -> None:
+        """Make it a TIFF."""
+        self.seek(0)
+        super().write(bytes(self._head))
 
 
 def _planes(

@@ -104,11 +104,10 @@ def find_flow(image: Array, template: Array, *, method: str, settings: RegisterS
     return flow if factor == 1 else _enlarged(flow, factor, shape)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "settings", "channel"))
 def register_frames(
     frames: Array, template: Array, *, method: str, settings: RegisterSettings, channel: int | None = None
 ) -> tuple[Array, Array]:
-    """Return corrected frames and their flows, compiled.
+    """Return corrected frames and their flows, by the compiled programs that also make the template.
 
     Parameters
     ----------
@@ -125,10 +124,9 @@ def register_frames(
     -------
     ``(t, plane, y, x)`` and ``(t, 2, y, x)``.
     """
-    flow = find_flow(
-        frames.mean(1) if channel is None else frames[:, channel], template, method=method, settings=settings
-    )
-    return warp(frames, flow[:, None], order=settings.order), flow
+    image = frames.mean(1) if channel is None else frames[:, channel]
+    flow = _found(image, template, method=method, settings=settings)
+    return _warp(frames, flow[:, None], order=settings.order), flow
 
 
 def build_template(
@@ -194,7 +192,7 @@ def _found(image: Array, template: Array, *, method: str, settings: RegisterSett
     return find_flow(image, template, method=method, settings=settings)
 
 
-_warp = jax.jit(warp)
+_warp = jax.jit(warp, static_argnames=("order",))
 
 
 def _flows(
