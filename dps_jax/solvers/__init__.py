@@ -1,7 +1,6 @@
 """Classical methods: one image in, one image out, nothing trained beforehand."""
 
 from dps_jax.solvers.mssr import mean_shift, mssr
-from dps_jax.solvers.patterned_residual import PatternRemoved, remove_patterned_residual
 from dps_jax.solvers.piecewise_rigid import piecewise_rigid
 from dps_jax.solvers.richardson_lucy import (
     make_richardson_lucy_step,
@@ -22,7 +21,6 @@ from dps_jax.solvers.variation import variation_divergence
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [
-    "PatternRemoved",
     "Stripes",
     "estimate_illumination",
     "make_misfit",
@@ -32,7 +30,6 @@ __all__ = [
     "noise_to_signal",
     "piecewise_rigid",
     "poisson_deviance",
-    "remove_patterned_residual",
     "richardson_lucy",
     "richardson_lucy_oracle",
     "richardson_lucy_step",
