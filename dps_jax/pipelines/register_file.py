@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from dps_jax import __version__
@@ -234,7 +235,11 @@ def _stream(
         # What is not finite would spread; such frames are left as they are, further down.
         full = register.filled_up(np.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0), size)
         moved, flow = register.register_frames(
-            full, template.image, method=method, settings=options.settings, channel=channel
+            jnp.asarray(full),
+            jnp.asarray(template.image),
+            method=method,
+            settings=options.settings,
+            channel=channel,
         )
         return start, raw, np.asarray(moved)[: len(raw)], np.array(flow)[: len(raw)]
 

@@ -231,7 +231,7 @@ def test_the_old_result_survives_a_refused_run(cli, place):
         ([], "usage: dps-jax COMMAND"),
         (
             ["restoer"],
-            "unknown command 'restoer'; expected one of restore, train, simulate, solve, evaluate, demo",
+            "unknown command 'restoer'; expected one of restore, train, simulate, solve, sim, register, evaluate, demo",
         ),
         (["--verbose"], "unknown command '--verbose'"),
     ],
