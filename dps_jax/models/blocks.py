@@ -79,6 +79,22 @@ class Downscale(nn.Module):
         return nn.Conv(self.features, (3, 3), dtype=self.dtype)(space_to_depth(x, 2))
 
 
+def check_images(images: Array, *, multiple: int, channels: int | None = None) -> None:
+    """Refuse what a network of grids up to ``multiple`` times coarser cannot take; any channels by default.
+
+    Raises
+    ------
+    ValueError
+        For images that are not 4-D, of another number of channels, or with sides that are not such multiples.
+    """
+    wrong = images.ndim != 4 or images.shape[1] % multiple or images.shape[2] % multiple
+    if wrong or (channels is not None and images.shape[-1] != channels):
+        raise ValueError(
+            f"expected images (batch, y, x, {'channel' if channels is None else channels}) with sides that are "
+            f"multiples of {multiple}, got shape {images.shape}"
+        )
+
+
 def u_net(x: Array, channels: tuple[int, ...], *, blocks: int = 1, dtype: str | None = None) -> Array:
     """Residual U-Net (Ronneberger et al. 2015): down grid by grid and up again; skips are added.
 

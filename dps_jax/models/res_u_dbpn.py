@@ -26,6 +26,7 @@ from dps_jax.models.blocks import (
     ConvAct,
     DownProjection,
     UpProjection,
+    check_images,
     u_net,
     u_net_reach,
 )
@@ -81,12 +82,7 @@ class ResUDBPN(nn.Module):
         ValueError
             For an image that is not 4-D or whose sides are not multiples of ``grid_multiple``.
         """
-        multiple = self.grid_multiple
-        if image.ndim != 4 or image.shape[1] % multiple or image.shape[2] % multiple:
-            raise ValueError(
-                f"expected images (batch, y, x, channel) with sides that are multiples of {multiple}, "
-                f"got shape {image.shape}"
-            )
+        check_images(image, multiple=self.grid_multiple)
         camera, known = image[..., 0], None
         if self.iterates:
             known = richardson_lucy_iterates(

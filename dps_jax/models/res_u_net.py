@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dps_jax.models.blocks import ConvAct, u_net, u_net_reach
+from dps_jax.models.blocks import ConvAct, check_images, u_net, u_net_reach
 from dps_jax.typing import Array
 
 
@@ -44,13 +44,7 @@ class ResUNet(nn.Module):
         ValueError
             For an image of another number of axes or channels, or sides that are not such multiples.
         """
-        multiple = self.grid_multiple
-        wrong_sides = image.ndim != 4 or image.shape[1] % multiple or image.shape[2] % multiple
-        if wrong_sides or image.shape[-1] != self.inputs:
-            raise ValueError(
-                f"expected images (batch, y, x, {self.inputs}) with sides that are multiples of {multiple}, "
-                f"got shape {image.shape}"
-            )
+        check_images(image, multiple=self.grid_multiple, channels=self.inputs)
         x = u_net(
             ConvAct(self.channels[0], dtype=self.dtype)(image),
             self.channels,

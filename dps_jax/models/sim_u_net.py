@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dps_jax.models.blocks import ConvAct, PReLU, Upscale, u_net, u_net_reach
+from dps_jax.models.blocks import ConvAct, PReLU, Upscale, check_images, u_net, u_net_reach
 from dps_jax.operators.sampling import pixel_shuffle
 from dps_jax.typing import Array
 
@@ -44,13 +44,7 @@ class SimUNet(nn.Module):
         ValueError
             For features of another number of axes or channels, or sides that are not such multiples.
         """
-        multiple = self.grid_multiple
-        wrong = features.ndim != 4 or features.shape[1] % multiple or features.shape[2] % multiple
-        if wrong or features.shape[-1] != self.inputs:
-            raise ValueError(
-                f"expected features (batch, y, x, {self.inputs}) with sides that are multiples of {multiple}, "
-                f"got shape {features.shape}"
-            )
+        check_images(features, multiple=self.grid_multiple, channels=self.inputs)
         base = pixel_shuffle(features[..., 1:5], self.scale)
         x = ConvAct(self.channels[0], dtype=self.dtype)(features)
         x = u_net(x, self.channels, blocks=self.blocks, dtype=self.dtype)

@@ -18,11 +18,12 @@ import numpy as np
 
 from dps_jax import __version__
 from dps_jax.io import UserError, atomic_path, check_output, read_image
-from dps_jax.io.frames import FrameWriter, Movie, frame_writer, open_movie
+from dps_jax.io.frames import Movie, open_movie
 from dps_jax.pipelines import register
 from dps_jax.pipelines.register import RegisterSettings, Template
 from dps_jax.pipelines.register_figure import draw_registration
 from dps_jax.pipelines.register_report import Tally
+from dps_jax.pipelines.register_write import as_type, flow_writer, movie_writer
 
 METHODS = ("auto", *register.METHODS)
 # Frames from which the template is made, and the memory that they may take.
@@ -244,8 +245,10 @@ def _stream(
         return start, raw, np.asarray(moved)[: len(raw)], np.array(flow)[: len(raw)]
 
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(_movie_writer(movie, target, options, dtype, method))
-        write_flow = stack.enter_context(_flow_writer(movie, options)) if options.save_flow else None
+        about = {"reference": Path(options.reference).name, "settings": asdict(options.settings)}
+        write = stack.enter_context(movie_writer(movie, target, dtype, method=method, about=about))
+        flow_path = options.save_flow
+        write_flow = stack.enter_context(flow_writer(movie, flow_path)) if flow_path else None
         for start, raw, moved, flow in _in_order(corrected, _batches(movie, size)):
             for offset, frame in enumerate(raw):
                 index, good = start + offset, bool(np.isfinite(frame).all())
@@ -282,60 +285,6 @@ def _in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]
         finally:
             for future in pending:
                 future.cancel()
-
-
-def as_type(image: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return the image in a type, whole numbers rounded and held within what the type can store."""
-    if dtype.kind not in "iu" or image.dtype == dtype:
-        return np.asarray(image, dtype)
-    limits = np.iinfo(dtype)
-    # float32 cannot hold the largest of 32-bit numbers.
-    exact = image.astype(np.float64) if dtype.itemsize >= 4 else image
-    return np.clip(np.rint(exact), limits.min, limits.max).astype(dtype)
-
-
-def _movie_writer(
-    movie: Movie, target: Path, options: RegisterOptions, dtype: np.dtype[Any], method: str
-) -> contextlib.AbstractContextManager[FrameWriter]:
-    frames, planes, height, width = movie.shape
-    axes = movie.axes if "T" in movie.axes else f"T{movie.axes}"
-    return frame_writer(
-        target,
-        shape=(frames, planes, height, width) if len(axes) == 4 else (frames, height, width),
-        dtype=np.uint8 if dtype.kind == "b" else dtype,
-        axes=axes,
-        pixel_size_nm=movie.pixel_size_nm,
-        z_step_nm=movie.z_step_nm,
-        frame_interval_s=movie.frame_interval_s,
-        description={
-            "software": f"dps_jax {__version__}",
-            "operation": f"register {method}",
-            "input": movie.path.name,
-            "reference": Path(options.reference).name,
-            "settings": asdict(options.settings),
-        },
-    )
-
-
-def _flow_writer(movie: Movie, options: RegisterOptions) -> contextlib.AbstractContextManager[FrameWriter]:
-    if options.save_flow is None:
-        raise ValueError("expected a file for the flow, got none")
-    return frame_writer(
-        options.save_flow,
-        shape=(movie.shape[0], 2, *movie.shape[2:]),
-        dtype=np.float32,
-        axes="TCYX",
-        pixel_size_nm=movie.pixel_size_nm,
-        frame_interval_s=movie.frame_interval_s,
-        description={
-            "software": f"dps_jax {__version__}",
-            "operation": "flow of register",
-            "input": movie.path.name,
-            "channels": ["dy", "dx"],
-            "unit": "px",
-            "convention": "corrected(r) = frame(r + flow(r))",
-        },
-    )
 
 
 def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> str:

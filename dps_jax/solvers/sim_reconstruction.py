@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 
 from dps_jax import _checks
-from dps_jax.operators.illumination import pattern_argument
+from dps_jax.operators.illumination import pattern_argument, pixel_centres
 from dps_jax.optics.illumination import Illumination
 from dps_jax.optics.otf import RadialOtf, incoherent_otf
 from dps_jax.solvers.sim_orders import band_otf, frequencies, separate_orders
@@ -167,7 +167,7 @@ def periodic_frames(
     fy, fx = frequencies(sides, factor=FACTOR, half=True)
     # Camera pixels have their centres a quarter of one beyond those of the fine pixels before them.
     to_camera = jnp.exp(0.5j * jnp.pi * (fy + fx))[None, None]
-    centres = [(np.arange(n) + 0.5) / FACTOR - 0.5 - m for n, m in zip(sides, margins, strict=True)]
+    centres = [c - m for c, m in zip(pixel_centres(sides, factor=FACTOR), margins, strict=True)]
     argument = pattern_argument(illumination, centres[0], centres[1])
     spectrum = (jnp.fft.rfft2(image) * band_otf(otfs[0], fy, fx, jnp.zeros(2)))[None, None]
     for m, otf in enumerate(otfs[1:], start=1):
@@ -225,8 +225,10 @@ def _shifted_spectra(bands: Array, wavevectors: Array, margins: tuple[int, int])
     # The inverse FFT over four times as many points divides by four: the unit is that of a fine pixel.
     fine = jnp.fft.ifft2(spectra)
     y, x = (
-        (np.arange(FACTOR * n) + 0.5) / FACTOR - 0.5 - margin
-        for n, margin in zip((ny, nx), margins, strict=True)
+        centre - margin
+        for centre, margin in zip(
+            pixel_centres((FACTOR * ny, FACTOR * nx), factor=FACTOR), margins, strict=True
+        )
     )
     position = (
         2

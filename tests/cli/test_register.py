@@ -117,7 +117,7 @@ def test_one_frame_can_be_brought_onto_a_file(cli, movie, scratch):
 
 def test_memory_does_not_grow_with_the_movie(cli, movie, scratch):
     peaks = []
-    for count in (128, 1024):  # 12 and 96 MB of 16-bit frames: longer than the sample of 100
+    for count in (128, 1024):  # 1 and 8 MB of 16-bit frames: longer than the sample of 100
         shape = (count, SIDE, SIDE)
         with frame_writer("m.tif", shape=shape, dtype=np.uint16, axes="TYX", description={}) as write:
             for index in range(count):
