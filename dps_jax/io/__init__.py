@@ -5,11 +5,11 @@ size in nanometres, or raises :class:`UserError` in a microscopist's words; it n
 Writing (:func:`write_image`) is atomic and gives the same bytes for the same data and description.
 """
 
-from .atomic import atomic_path, check_output
+from .atomic import atomic_path
 from .errors import UserError
-from .tiff import ImageFile, read_image
+from .images import check_output, read_description, read_image, write_image
+from .tiff import ImageFile
 from .values import check_values
-from .write import read_description, write_image
 
 __all__ = [
     "ImageFile",

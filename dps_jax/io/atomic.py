@@ -38,11 +38,11 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, final)
     except OSError as problem:
-        raise UserError(_sentence(path, problem)) from problem
+        raise UserError(os_sentence(path, problem)) from problem
     finally:  # also on KeyboardInterrupt; after a success there is nothing left to remove
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def check_output(path: PathLike, *, inputs: Sequence[PathLike] = (), overwrite: bool = True) -> None:
@@ -98,7 +98,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Wait until the new name is on the disk; not every system lets a folder be opened for that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -108,7 +108,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _sentence(path: PathLike, problem: OSError) -> str:
+def os_sentence(path: PathLike, problem: OSError) -> str:
     """Say in one sentence why ``path`` could not be written."""
     if problem.errno in _FULL:
         return f"The disk is full, so {path} could not be written; free some space or choose another disk."

@@ -23,7 +23,7 @@ from .errors import UserError, explained, library_warnings
 from .integrity import check_file, check_planes, check_series
 from .metadata import Calibration, read_calibration
 from .tiff import SQUARE_TOLERANCE, _first_series, _page_notes
-from .write import _CLASSIC_LIMIT, SETTINGS, _bigtiff_options, _imagej_options, _json
+from .write import _CLASSIC_LIMIT, SETTINGS, _bigtiff_options, _imagej_options, plain_json
 
 # The types that ImageJ's format can hold.
 _IMAGEJ = ("uint8", "uint16", "int16", "float32")
@@ -125,7 +125,7 @@ def frame_writer(
     check_output(path)
     dtype, count = np.dtype(dtype), int(np.prod(shape, dtype=object))
     settings = {SETTINGS: dict(description)}
-    _json(settings)
+    plain_json(settings)
     sizes = (pixel_size_nm, z_step_nm, frame_interval_s)
     small = count * dtype.itemsize <= _CLASSIC_LIMIT
     if small and dtype.name in _IMAGEJ:
