@@ -102,29 +102,29 @@ def _to_canonical(plane: Pixels, rows: np.ndarray, columns: np.ndarray, factor: 
     return resample_region(plane, rows, columns, factor, kernel="lanczos")
 
 
+_NOTHING = (0.0,) * 7
+
+
+@dataclass(frozen=True)
 class Sums:
     """Sums over pieces, to be added in any grouping: what a correlation of two images and their light need."""
 
-    def __init__(self, values: np.ndarray | None = None) -> None:
-        self.values = np.zeros(7) if values is None else values
+    values: tuple[float, ...] = _NOTHING
 
     @classmethod
     def of(cls, a: np.ndarray, b: np.ndarray, light: float) -> Sums:
         """Return the sums of one piece: of both images, of their products, and its light."""
         a, b = a.astype(np.float64), b.astype(np.float64)
-        return cls(
-            np.array(
-                [a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum(), light], np.float64
-            )
-        )
+        sums = (a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum(), light)
+        return cls(tuple(map(float, sums)))
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.values + other.values)
+        return Sums(tuple(a + b for a, b in zip(self.values, other.values, strict=True)))
 
     @property
     def light(self) -> float:
         """Sum over the output's pixels."""
-        return float(self.values[6])
+        return self.values[6]
 
     def correlation(self) -> float:
         """Return the Pearson correlation of the two images."""

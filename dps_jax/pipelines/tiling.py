@@ -154,8 +154,9 @@ def cut_axis(
     sides = [-(-side // multiple) * multiple for side in SIDES]
     best: Axis | None = None
     for side in sides:
-        # Rounding at either end and to the coarsest grid, beside the halo.
-        room = min(side - 2 * halo_px - multiple - 2, tile_px, max(canonical, 1))
+        # Rounding at either end (of the output's length by half a pixel) and to the coarsest grid, beside the halo.
+        rounding = multiple + 2 + int(0.5 / out_per_canonical)
+        room = min(side - 2 * halo_px - rounding, tile_px, max(canonical, 1))
         if room < 1:
             continue
         most = min(max(1, int(room * out_per_canonical)), length)

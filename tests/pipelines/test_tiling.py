@@ -122,7 +122,7 @@ def test_pieces_cover_an_axis_and_see_far_enough(
         # Everything within the halo of what is written is seen.
         assert start <= first / out_per_canonical - halo
         assert end >= stop / out_per_canonical + halo - 1e-6
-        assert (stop - first) / out_per_canonical <= max(tile_px, 1) + 1
+        assert (stop - first) / out_per_canonical <= tile_px + 1 + 0.5 / out_per_canonical
 
 
 def test_images_of_many_sizes_share_a_few_sides():
