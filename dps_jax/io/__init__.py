@@ -7,7 +7,7 @@ Writing (:func:`write_image`) is atomic and gives the same bytes for the same da
 
 from .atomic import atomic_path
 from .errors import UserError
-from .images import check_output, read_description, read_image, write_image
+from .images import check_output, image_writer, open_image, read_description, read_image, write_image
 from .tiff import ImageFile
 from .values import check_values
 
@@ -17,6 +17,8 @@ __all__ = [
     "atomic_path",
     "check_output",
     "check_values",
+    "image_writer",
+    "open_image",
     "read_description",
     "read_image",
     "write_image",

@@ -49,7 +49,7 @@ def write_image(
     ValueError
         Where shape, axes, type, a size or the description are not as above.
     """
-    data, axes = in_imagej_order(storable(np.asarray(data)), axes)
+    data, axes = in_order(storable(np.asarray(data)), axes)
     for name, value in (
         ("pixel_size_nm", pixel_size_nm),
         ("z_step_nm", z_step_nm),
@@ -102,14 +102,14 @@ def storable(data: np.ndarray) -> np.ndarray:
     return data
 
 
-def in_imagej_order(data: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
-    """Return data and axes in the order TZCYX."""
+def in_order(data: np.ndarray, axes: str, *, order: str = AXES) -> tuple[np.ndarray, str]:
+    """Return data and axes in an order, by default ImageJ's."""
     if len(set(axes)) != len(axes) or set(axes) - set(AXES) or not axes.endswith("YX"):
         raise ValueError(f"expected axes of different letters of {AXES} ending with YX, got {axes!r}")
     if len(axes) != data.ndim or not data.size:
         raise ValueError(f"expected data with {len(axes)} axes ({axes}) and pixels, got shape {data.shape}")
-    order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
-    return np.ascontiguousarray(data.transpose(order)), "".join(axes[i] for i in order)
+    places = sorted(range(len(axes)), key=lambda i: order.index(axes[i]))
+    return np.ascontiguousarray(data.transpose(places)), "".join(axes[i] for i in places)
 
 
 def _imagej_options(

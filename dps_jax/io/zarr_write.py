@@ -21,11 +21,12 @@ from .. import _checks
 from .atomic_folder import atomic_folder, check_folder_output
 from .errors import UserError
 from .regions import Span
-from .write import SETTINGS, in_imagej_order, plain_json, storable
+from .write import SETTINGS, in_order, plain_json, storable
 from .zarr_metadata import is_zarr
 from .zarr_read import import_zarr
 
 CHUNK_PX = 512
+NGFF_AXES = "TCZYX"  # time, channels, space, as NGFF asks for
 _KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
 
@@ -73,6 +74,8 @@ def zarr_writer(
 ) -> Iterator[ZarrPlanes]:
     """Give an OME-Zarr of a known shape to fill; it gets its pyramid and its name when the block ends well.
 
+    What ``description`` holds then is what is stored, so that it may be completed by what is known only at the end.
+
     Raises
     ------
     UserError
@@ -94,6 +97,8 @@ def zarr_writer(
         planes = open_planes(folder)
         yield planes
         planes.shrink()
+        stored = json.loads(plain_json(dict(description)))
+        import_zarr().open_group(store=str(folder), mode="r+").attrs[SETTINGS] = stored
 
 
 def open_planes(folder: Path) -> ZarrPlanes:
@@ -125,7 +130,7 @@ def write_zarr(
     ValueError
         Where shape, axes, type, a size or the description are not as :func:`dps_jax.io.write_image` has them.
     """
-    data, axes = in_imagej_order(storable(np.asarray(data)), axes)
+    data, axes = in_order(storable(np.asarray(data)), axes, order=NGFF_AXES)
     with zarr_writer(
         path,
         shape=data.shape,
