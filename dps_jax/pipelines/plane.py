@@ -24,7 +24,8 @@ from dps_jax.operators.recamera import LARGEST_SCALE, recamera_region
 from dps_jax.operators.sampling import Pixels, bin_area, resample_region
 from dps_jax.optics.psf import airy_psf
 from dps_jax.optics.system import OpticalSystem
-from dps_jax.pipelines.tiling import Piece, cut_axis, mirrored
+from dps_jax.pipelines.surroundings import Surroundings
+from dps_jax.pipelines.tiling import Piece, cut_axis
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 
@@ -202,18 +203,19 @@ class PlaneRestorer:
 
         While the network is at one piece, the next is read and resampled, and the one before brought to its grid.
         """
+        around = self.surroundings(plane, unit)
         waiting: deque[tuple[Piece, Future[np.ndarray]]] = deque()
         finishing: deque[tuple[Piece, Future[tuple[np.ndarray, Sums]]]] = deque()
         todo = iter(pieces)
         with ThreadPoolExecutor(2) as threads:
             try:
                 for piece in itertools.islice(todo, 1):
-                    waiting.append((piece, threads.submit(self.see, plane, unit, piece)))
+                    waiting.append((piece, threads.submit(self.see, around, piece)))
                 while waiting:
                     piece, seen = waiting.popleft()
                     canonical = seen.result()
                     for following in itertools.islice(todo, 1):
-                        waiting.append((following, threads.submit(self.see, plane, unit, following)))
+                        waiting.append((following, threads.submit(self.see, around, following)))
                     answer = self.answer(canonical)
                     if finishing:
                         done, future = finishing.popleft()
@@ -224,12 +226,17 @@ class PlaneRestorer:
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def see(self, plane: Pixels, unit: float, piece: Piece) -> np.ndarray:
-        """Return what the network sees of a piece: canonical pixels, bright as 1."""
-        rows, columns = (
-            mirrored(*span, n) for span, n in zip(piece.padded, self.grids.canonical, strict=True)
-        )
-        return (_to_canonical(plane, rows, columns, self.grids.factor) / unit).astype(np.float32)
+    def surroundings(self, plane: Pixels, unit: float) -> Surroundings:
+        """Return the plane and its margin in canonical pixels, bright as 1."""
+
+        def see(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+            return (_to_canonical(plane, rows, columns, self.grids.factor) / unit).astype(np.float32)
+
+        return Surroundings(see, self.grids.canonical, abbe_px=self.network.abbe_px)
+
+    def see(self, around: Surroundings, piece: Piece) -> np.ndarray:
+        """Return what the network sees of a piece."""
+        return around.look(*(around.indices(*span, axis) for axis, span in enumerate(piece.padded)))
 
     def answer(self, canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the network's answer on the fine grid, and the same as the camera would see it."""
