@@ -86,7 +86,7 @@ def run_chain(
     decisions.append(told)
     if clean is not None:
         image = between["without_artefacts"] = clean
-    weight, told = _weight(image, system, denoising, gain, offset)
+    weight, told = denoising_weight(image, system, denoising, gain, offset)
     decisions.append(told)
     if weight == 0:
         return Chained(restore(image, system, network, **common), _said(decisions), (), between)
@@ -116,7 +116,7 @@ def _said(decisions: list[str]) -> tuple[str, ...]:
     return tuple(filter(None, decisions))
 
 
-def _weight(
+def denoising_weight(
     image: np.ndarray, system: OpticalSystem, denoising: str, gain: float | None, offset: float | None
 ) -> tuple[float, str]:
     """Return the weight of the denoised image in the result, and why."""
