@@ -24,8 +24,8 @@ BASE_BYTES = 480 * 10**6
 # Per canonical pixel and per feature of the network's finest level: some fifteen arrays on the grid twice as fine.
 _BYTES_PER_FEATURE = 62
 _FEWEST_FEATURES = 16  # the physics' own arrays are there in the smallest network, too
-# Per pixel on the host: what is read, as float32 and twice in float64; the network's answer, likewise.
-_BYTES_PER_READ, _BYTES_PER_FINE = 24, 28
+# Per pixel on the host: what is read, as it is and as float32; the network's answers, two of them, and their blocks.
+_BYTES_PER_READ, _BYTES_PER_FINE = 14, 16
 # The smoothed bands and the histograms of the first look at a file.
 _LOOK_BYTES = 40 * BAND_PX + 2**28
 # In memory: the file's pixels as they are, as float32, above background, smoothed; the result, three times.

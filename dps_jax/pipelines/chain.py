@@ -136,7 +136,8 @@ def denoising_weight(
     measured = f"noise makes {share:.0%} of the contrast that the optics pass"
     if weight == 0:
         return 0.0, f"denoise off: {measured}, and up to {_NOISE_FROM:.0%} the network does better alone"
-    if photometry.weigh_light(image, abbe_px=float(system.abbe_px), gain=gain, offset=offset).gain is None:
+    stack = image if image.ndim == 3 else image[None]
+    if photometry.weigh_light(stack, abbe_px=float(system.abbe_px), gain=gain, offset=offset).gain is None:
         return 0.0, f"denoise off: {measured}, but the gain is not known; give --gain and --offset"
     return weight, f"denoise on: {measured}; the restoration of the denoised image counts for {weight:.0%}"
 

@@ -83,7 +83,7 @@ def restore(
         back; 8 take eight times as long and gain about 0.1 dB.
     tile_px
         Largest side of a tile in canonical pixels, without its overlap; memory grows with its square and not with
-        the image. By default 1386, for which a network of 24 channels takes about 3 GB.
+        the image. By default 1334, for which a network of 24 channels takes about 3 GB.
     progress
         Called with (tiles done, tiles in all).
 

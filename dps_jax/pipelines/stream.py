@@ -90,7 +90,7 @@ def scale_plane(out: Planes, plane: int, sides: tuple[int, int], factor: float) 
     """Multiply a plane that was written, band by band."""
     if factor == 1.0:
         return
-    for rows in bands(sides, pixels=2**22):
+    for rows in bands(sides):
         part = np.array(out.read(plane, rows, (0, sides[1])), np.float32)
         part *= factor
         out.write(plane, rows, (0, sides[1]), part)

@@ -20,7 +20,7 @@ from dps_jax.io.values import negative_note, not_finite, refuse_flat, saturated_
 BACKGROUND_ABBE, BRIGHTNESS_ABBE, _TRUNCATE = 1.0, 0.35, 3.0
 _BACKGROUND_SHARE, _BRIGHTNESS_SHARE, _OF_MAXIMUM = 0.01, 0.999, 0.25
 _BINS = 2**22
-BAND_PX = 2**22  # pixels of a band: some arrays of them are alive at a time
+BAND_PX = 2**21  # pixels of a band: some arrays of them are alive at a time
 Step = Callable[[], None]
 
 
@@ -43,9 +43,9 @@ class Light:
     totals: tuple[float, ...] = field(default=())
 
 
-def bands(sides: tuple[int, int], *, pixels: int = BAND_PX) -> Iterator[tuple[int, int]]:
-    """Yield the rows of bands of about so many pixels, whole rows each."""
-    rows = max(1, pixels // sides[1])
+def bands(sides: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last row of bands of about ``BAND_PX`` pixels, whole rows each."""
+    rows = max(1, BAND_PX // sides[1])
     for first in range(0, sides[0], rows):
         yield first, min(first + rows, sides[0])
 
@@ -135,12 +135,14 @@ class _Histogram:
         self.counts += np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
 
     def quantile(self, share: float) -> float:
-        """Return the value that a share of all values is below, spread evenly within a bin."""
-        below = np.concatenate([[0], np.cumsum(self.counts)])
-        rank = share * (below[-1] - 1) + 0.5
-        place = int(np.searchsorted(below, rank, side="right")) - 1
-        within = (rank - below[place]) / max(1, self.counts[place])
-        return float(self.lowest + (place + within) * self.width)
+        """Return the value that a share of all values is below, between two neighbours in proportion (NumPy's way)."""
+        below = np.cumsum(self.counts)
+        rank = share * (below[-1] - 1)
+        first = int(rank)
+        # The bins of the value of this rank and of the next, which may lie far apart.
+        places = np.searchsorted(below, [first, min(first + 1, int(below[-1]) - 1)], side="right")
+        low, high = (float(self.lowest + (place + 0.5) * self.width) for place in places)
+        return low + (rank - first) * (high - low)
 
 
 def _position(image: RegionImage, plane: int, row: int, part: np.ndarray) -> tuple[int, ...]:
