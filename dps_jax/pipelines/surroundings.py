@@ -11,11 +11,13 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.models.physics import DARK
 from dps_jax.pipelines.tiling import mirrored
 from dps_jax.solvers.surroundings import continue_image
+from dps_jax.typing import Array
 
 # In Abbe periods: the width of the margin (light from farther off hardly reaches the plane), and how far inside the
 # plane the pixels lie that tell of it.
@@ -27,7 +29,7 @@ See = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @partial(jax.jit, static_argnames="abbe_px")
-def _continued(image: np.ndarray, measured: np.ndarray, abbe_px: float) -> jax.Array:
+def _continued(image: Array, measured: Array, abbe_px: float) -> Array:
     return continue_image(image, measured, abbe_px=abbe_px, dark=DARK)
 
 
@@ -103,4 +105,4 @@ class Surroundings:
         measured = (inside[0][:, None] & inside[1]).astype(np.float32)
         if axis:
             image, measured = image.T, measured.T
-        return np.asarray(_continued(image, measured, self._abbe_px))
+        return np.asarray(_continued(jnp.asarray(image), jnp.asarray(measured), self._abbe_px))
