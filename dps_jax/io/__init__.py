@@ -5,7 +5,7 @@ size in nanometres, or raises :class:`UserError` in a microscopist's words; it n
 Writing (:func:`write_image`) is atomic and gives the same bytes for the same data and description.
 """
 
-from .atomic import atomic_path, check_output
+from .atomic import atomic_path, check_output, write_text
 from .errors import UserError
 from .tiff import ImageFile, read_image
 from .values import check_values
@@ -20,4 +20,5 @@ __all__ = [
     "read_description",
     "read_image",
     "write_image",
+    "write_text",
 ]
