@@ -191,9 +191,11 @@ def test_a_broken_compiled_program_is_removed(cli, scratch, monkeypatch, kind, n
 
 
 REAL = """
-import os, sys, jax
+import os
 from dps_jax.cli import configure_jax
 from dps_jax.cli.compiled import cache_folder, mending_cache
+configure_jax()
+import jax
 f = jax.jit(lambda x: x @ x + 1)
 sizes = []
 with mending_cache(print):
@@ -210,7 +212,7 @@ print(len(set(sizes)), min(sizes))
 def test_a_truncated_entry_is_compiled_and_kept_again(run_program, tmp_path):
     """JAX itself, with a cache of its own."""
     folder = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
-    kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     ran = run_program(code=("-c", REAL), env={**folder, **kept})
     assert (ran.code, ran.err) == (0, "")
     different, smallest = map(int, ran.out.split())
