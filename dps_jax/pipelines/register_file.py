@@ -96,7 +96,6 @@ def register_file(
         "input": source.name,
         "method": method,
         **about,
-        "frames_per_second": movie.shape[0] / seconds,
         "notes": [*movie.notes, *notes, *tally.notes],
         **tally.report(),
     }
