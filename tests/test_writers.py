@@ -22,6 +22,7 @@ KNOWN = {
     ("dps_jax/io/atomic.py", "_create"): "makes the temporary file",
     ("dps_jax/training/loop.py", "write"): "a log grows line by line; its reader drops half a line",
 }
+KNOWN[("dps_jax/io/contiguous.py", "_write_directory")] = "is given the temporary file, open"
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

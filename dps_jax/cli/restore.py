@@ -86,8 +86,8 @@ class Arguments:
     """Also write the images between input and result, as RESULT_denoised.tif and RESULT_without_artefacts.tif."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
-    tile_px: int = 512
-    """Side of a tile; less needs less memory."""
+    tile_px: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Largest side of a tile in pixels of 0.4 Abbe periods; by default as --memory-limit allows, 1386 at most."""
 
 
 def parse(words: list[str]) -> Arguments:
@@ -121,7 +121,8 @@ def _check_numbers(arguments: Arguments) -> None:
             _checks.positive(parsing.flag(name), value)
     for value in arguments.wavelength_nm:
         _checks.positive("--wavelength-nm", value)
-    _checks.positive_integer("--tile-px", arguments.tile_px)
+    if arguments.tile_px is not None:
+        _checks.positive_integer("--tile-px", arguments.tile_px)
     if arguments.orientations not in (1, 2, 4, 8):
         raise UserError(f"expected --orientations to be 1, 2, 4 or 8, got {arguments.orientations}.")
     if arguments.steady_frames < 0:

@@ -41,7 +41,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     _check_place(path)
     final = Path(os.path.realpath(path))
-    _remove_orphans(final)
+    remove_orphans(final)
     temporary = final.with_name(f".{final.stem[:32]}-{secrets.token_hex(8)}{final.suffix}")
     descriptor = None
     try:
@@ -50,13 +50,13 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, final)
     except OSError as problem:
-        raise UserError(_sentence(path, problem)) from problem
+        raise UserError(os_sentence(path, problem)) from problem
     finally:  # also on KeyboardInterrupt; after a success there is nothing left to remove
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if descriptor is not None:
             os.close(descriptor)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -119,14 +119,14 @@ def _create(path: Path) -> int:
     The lock lasts as long as the descriptor that is returned, and ends with the process however that ends.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    _lock(descriptor, wait=True)
+    lock(descriptor, wait=True)
     if os.path.exists(path):
         return descriptor
     os.close(descriptor)  # taken for an orphan before it was locked
     return _create(path)
 
 
-def _lock(descriptor: int, *, wait: bool = False) -> bool:
+def lock(descriptor: int, *, wait: bool = False) -> bool:
     """Tell whether the file could be locked; some systems and network disks know no locks."""
     if fcntl is None:
         return False
@@ -137,8 +137,8 @@ def _lock(descriptor: int, *, wait: bool = False) -> bool:
     return True
 
 
-def _remove_orphans(final: Path) -> None:
-    """Remove the temporary files of ``final`` whose process is gone: nothing else holds their lock."""
+def remove_orphans(final: Path) -> None:
+    """Remove the temporary files or folders of ``final`` whose process is gone: nothing else holds their lock."""
     start, digits = f".{final.stem[:32]}-", "[0-9a-f]{16}"
     pattern = re.compile(re.escape(start) + digits + re.escape(final.suffix))
     with contextlib.suppress(OSError):
@@ -148,10 +148,10 @@ def _remove_orphans(final: Path) -> None:
 
 
 def _remove_if_unlocked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
-        if _lock(descriptor):
-            path.unlink()
+        if lock(descriptor):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     finally:
         os.close(descriptor)
 
@@ -162,7 +162,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Wait until the new name is on the disk; not every system lets a folder be opened for that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -172,7 +172,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _sentence(path: PathLike, problem: OSError) -> str:
+def os_sentence(path: PathLike, problem: OSError) -> str:
     """Say in one sentence why ``path`` could not be written."""
     if problem.errno in _FULL or (problem.errno is None and _nearly_full(path)):
         return f"The disk is full, so {path} could not be written; free some space or choose another disk."

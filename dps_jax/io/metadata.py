@@ -95,6 +95,11 @@ def nm_per_unit(unit: Any) -> float | None:
     return _NM_PER_UNIT.get(_spelling(unit))
 
 
+def seconds_per_unit(unit: Any) -> float | None:
+    """Return the seconds in a unit of time as programs spell it, ``None`` for the unknown."""
+    return _SECONDS_PER_UNIT.get(_spelling(unit))
+
+
 def _spelling(unit: Any) -> str:
     """Bring the many ways to write a unit, the micro sign above all, to one."""
     text = str(unit).strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
@@ -123,9 +128,7 @@ def _from_ome(file: tifffile.TiffFile) -> Calibration:
         _times(pixels.get(f"PhysicalSize{axis}"), nm_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
         for axis in "XYZ"  # the schema's default unit is the micrometre
     )
-    interval = _times(
-        pixels.get("TimeIncrement"), _SECONDS_PER_UNIT.get(_spelling(pixels.get("TimeIncrementUnit", "s")))
-    )
+    interval = _times(pixels.get("TimeIncrement"), seconds_per_unit(pixels.get("TimeIncrementUnit", "s")))
     # One of the two alone means square pixels: some writers give only X.
     y, x = y or x, x or y
     return Calibration((y, x) if y and x else None, z, interval, "OME metadata")
@@ -140,7 +143,7 @@ def _from_imagej(file: tifffile.TiffFile) -> Calibration:
         nm_per_unit(found.get(f"{axis}unit", unit)) for axis in "yxz"
     ]  # ImageJ: yunit, zunit if unlike x
     sizes = [_per_pixel(file, name, nm) for name, nm in zip("YX", units, strict=False)]
-    seconds = _times(found.get("finterval"), _SECONDS_PER_UNIT.get(_spelling(found.get("tunit", ""))))
+    seconds = _times(found.get("finterval"), seconds_per_unit(found.get("tunit", "")))
     spacing = _times(abs(_number(found.get("spacing"))), units[2])
     doubtful = any(nm in _DOUBTFUL_UNITS for nm in units[:2])
     return _judged(sizes, "ImageJ metadata", doubtful=doubtful, z_step_nm=spacing, frame_interval_s=seconds)

@@ -39,15 +39,20 @@ class ImageFile:
     @property
     def pixel_size_nm(self) -> float | None:
         """Side of the square pixel, ``None`` if unknown; ``UserError`` where y and x differ by over 1 %."""
-        if self.pixel_size_yx_nm is None:
-            return None
-        y, x = self.pixel_size_yx_nm
-        if abs(y - x) > SQUARE_TOLERANCE * max(y, x):
-            raise UserError(
-                f"{self.path} has pixels of {y:.6g} nm in y and {x:.6g} nm in x ({self.source}), but square "
-                "ones were expected; resample it, or give the pixel size yourself if the metadata are wrong."
-            )
-        return x if x == y else float(np.sqrt(x * y))
+        return square_pixel_nm(self.path, self.pixel_size_yx_nm, self.source)
+
+
+def square_pixel_nm(path: Path, sides_nm: tuple[float, float] | None, source: str) -> float | None:
+    """Return the side of pixels of ``sides_nm`` (y, x); ``UserError`` where the two differ by over 1 %."""
+    if sides_nm is None:
+        return None
+    y, x = sides_nm
+    if abs(y - x) > SQUARE_TOLERANCE * max(y, x):
+        raise UserError(
+            f"{path} has pixels of {y:.6g} nm in y and {x:.6g} nm in x ({source}), but square "
+            "ones were expected; resample it, or give the pixel size yourself if the metadata are wrong."
+        )
+    return x if x == y else float(np.sqrt(x * y))
 
 
 def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> ImageFile:

@@ -40,7 +40,7 @@ class FileOptions:
     denoise: str = "auto"
     artefacts: str = "off"
     keep_intermediates: bool = False
-    tile_px: int = 512
+    tile_px: int | None = None
 
 
 def restore_file(

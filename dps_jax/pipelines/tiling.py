@@ -60,6 +60,124 @@ def count_tiles(shape: tuple[int, int], *, tile_px: int, multiple: int) -> int:
     return int(np.prod([-(-n // core_side(n, tile_px=tile_px, multiple=multiple)) for n in shape]))
 
 
+# Sides of the squares that a network is run on: few, so that images of many sizes share compiled programs, and such
+# that a grid twice as fine with the network's border of 2 x 16 px has a fast Fourier transform (powers of 2, 3 and 5).
+SIDES = (
+    80,
+    112,
+    144,
+    176,
+    224,
+    272,
+    344,
+    416,
+    496,
+    624,
+    752,
+    944,
+    1184,
+    1264,
+    1328,
+    1424,
+    1484,
+    1784,
+    2144,
+    2864,
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of an output plane: its pixels, the canonical pixels it has to see, and those it answers for."""
+
+    out: tuple[Span, Span]
+    padded: tuple[Span, Span]
+    core: tuple[Span, Span]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis is cut: ``count`` pieces of ``step`` output pixels, each seen through ``side`` canonical ones."""
+
+    length: int
+    canonical: int
+    out_per_canonical: float
+    side: int
+    step: int
+    halo: int
+    multiple: int
+
+    @property
+    def count(self) -> int:
+        """Number of pieces."""
+        return -(-self.length // self.step)
+
+    def piece(self, number: int) -> tuple[Span, Span, Span]:
+        """Return what piece ``number`` writes, sees and answers for along this axis."""
+        first, stop = number * self.step, min((number + 1) * self.step, self.length)
+        last = stop == self.length
+        core = (self._begin(first), self.canonical if last else self._begin(stop))
+        # In whole steps of the network's coarsest grid, so that every piece sees that grid in the same phase.
+        start = (int(first / self.out_per_canonical) - self.halo) // self.multiple * self.multiple
+        return (first, stop), (start, start + self.side), core
+
+    def _begin(self, pixel: int) -> int:
+        return min(int(np.ceil(pixel / self.out_per_canonical)), self.canonical)
+
+
+def cut_axis(
+    length: int,
+    canonical: int,
+    *,
+    out_per_canonical: float,
+    halo_px: int,
+    multiple: int,
+    tile_px: int,
+    align_px: int = 1,
+) -> Axis:
+    """Cut an axis of ``length`` output pixels so that the network has least to do.
+
+    Parameters
+    ----------
+    canonical
+        The same axis in the network's pixels, of which ``out_per_canonical`` output pixels fit into one.
+    halo_px
+        Canonical pixels that a piece has to see on either side.
+    multiple
+        Of which the network's sides are multiples.
+    tile_px
+        Largest side of a piece without its halo, in canonical pixels; a side of :data:`SIDES` holds it.
+    align_px
+        Pieces begin at multiples of it, such as the chunks of a file.
+    """
+    _checks.positive_integer("tile_px", tile_px)
+    sides = [-(-side // multiple) * multiple for side in SIDES]
+    best: Axis | None = None
+    for side in sides:
+        # Rounding at either end (of the output's length by half a pixel) and to the coarsest grid, beside the halo.
+        rounding = multiple + 2 + int(0.5 / out_per_canonical)
+        room = min(side - 2 * halo_px - rounding, tile_px, max(canonical, 1))
+        if room < 1:
+            continue
+        most = min(max(1, int(room * out_per_canonical)), length)
+        if room >= canonical:
+            most = length
+        count = -(-length // most)
+        step = -(-length // count)
+        if count > 1 and align_px > 1:
+            step = most // align_px * align_px
+            if not step:
+                continue
+        axis = Axis(length, canonical, out_per_canonical, side, step, halo_px, multiple)
+        if best is None or axis.count * side < best.count * best.side:
+            best = axis
+        if room >= min(tile_px, canonical):
+            break
+    if best is None:
+        raise ValueError(f"expected a halo below {max(sides) // 2} px, got {halo_px}")
+    return best
+
+
 def mirrored(start: int, stop: int, length: int) -> np.ndarray:
     """Return the indices ``start .. stop - 1`` of an axis that goes on as its own mirror image, edge repeated."""
     i = np.mod(np.arange(start, stop), 2 * length)

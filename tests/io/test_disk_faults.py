@@ -181,7 +181,7 @@ def test_what_a_living_process_writes_stays(tmp_path):
 
 def test_an_orphan_taken_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
     """Another process may clean up between the making and the locking of a temporary file."""
-    usual, taken = atomic._lock, []
+    usual, taken = atomic.lock, []
 
     def lock(descriptor, *, wait=False):
         if wait and not taken:
@@ -190,7 +190,7 @@ def test_an_orphan_taken_before_it_was_locked_is_made_anew(tmp_path, monkeypatch
             taken.append(orphan)
         return usual(descriptor, wait=wait)
 
-    monkeypatch.setattr(atomic, "_lock", lock)
+    monkeypatch.setattr(atomic, "lock", lock)
     io.write_text(tmp_path / "a.txt", "whole")
     assert len(taken) == 1
     assert (tmp_path / "a.txt").read_text() == "whole"
