@@ -8,6 +8,7 @@ computing is left out: only what it does with files is looked at.
 import dataclasses
 import json
 import os
+import shutil
 import time
 import tracemalloc
 import typing
@@ -248,6 +249,74 @@ def test_tiff_on_the_command_line(tiffs, cli, scratch, monkeypatch, listing):
         read += "as far as this test" in ran.err
         assert listing() == ["a.tif", "good.tif", "nine.tif"], case
     assert read > 0.1 * len(_share(0.14))
+
+
+# OME-Zarr
+
+
+@pytest.fixture(scope="module")
+def zarrs(tmp_path_factory):
+    """Two images: ours (Zarr 3, NGFF 0.5, zstd) and one as older programs write them (Zarr 2, NGFF 0.4, blosc)."""
+    zarr = pytest.importorskip("zarr")
+    folder = tmp_path_factory.mktemp("zarrs")
+    options = {"axes": "ZYX", "pixel_size_nm": 65.0, "z_step_nm": 200.0, "description": {"a": [1]}}
+    io.write_image(folder / "new.zarr", STACK.astype(np.float32), **options)
+    group = zarr.create_group(store=str(folder / "old.zarr"), zarr_format=2)
+    group.create_array(
+        "0", data=STACK, chunks=(1, 16, 16), chunk_key_encoding={"name": "v2", "separator": "/"}
+    )
+    names = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
+    scale = [{"type": "scale", "scale": [0.2, 0.065, 0.065]}]
+    level = {"path": "0", "coordinateTransformations": scale}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": names, "datasets": [level]}]
+    return [folder / "new.zarr", folder / "old.zarr"]
+
+
+def _mutated_zarr(source, target, case):
+    """Copy a folder and break one of its files, those of metadata more often; or lose one."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    rng = np.random.default_rng(case)
+    files = sorted(p for p in target.rglob("*") if p.is_file())
+    texts = [p for p in files if p.suffix == ".json" or p.name.startswith(".z")]
+    choice = files if rng.random() < 0.3 else texts
+    path = choice[int(rng.integers(len(choice)))]
+    if rng.random() < 0.05:
+        path.unlink()
+    else:
+        path.write_bytes(_mutated(path.read_bytes(), case))
+
+
+def _read_regions(path):
+    with io.open_image(path) as image:
+        height, width = image.sides
+        for plane in range(min(image.planes, 4)):
+            image.read(plane, (0, min(height, 64)), (0, min(width, 64)))
+
+
+def test_zarr(zarrs, tmp_path):
+    target, read_ones, cases = tmp_path / "a.zarr", 0, _share(0.1)
+    for case in cases:
+        _mutated_zarr(zarrs[case % 2], target, case)
+        read = [_read_tiff, _read_regions, io.read_description][case // 2 % 3]
+
+        def work(read=read):
+            nonlocal read_ones
+            read(target)
+            read_ones += 1
+
+        _clean(case, work)
+    assert 0.05 * len(cases) < read_ones < 0.95 * len(cases)
+
+
+def test_zarr_on_the_command_line(zarrs, cli, scratch, monkeypatch):
+    for name in COMPUTING:
+        monkeypatch.setattr(f"dps_jax.pipelines.{name}", _reached)
+    for case in _share(0.04):
+        _mutated_zarr(zarrs[case % 2], scratch / "a.zarr", case + 10**6)
+        words = [w.replace("a.tif", "a.zarr") for w in COMMANDS[case // 2 % 3]]
+        _ended_well(cli(*words), (case, words))
+        assert [p.name for p in scratch.iterdir()] == ["a.zarr"]
 
 
 # Weights and arrays
