@@ -102,8 +102,9 @@ def _number(word: str) -> float:
 
 def _integer(word: str) -> int:
     with contextlib.suppress(ValueError):
-        return int(word)
-    raise ValueError(f"expected a whole number, got {word!r}")
+        if abs(int(word)) < 2**63:
+            return int(word)
+    raise ValueError(f"expected a whole number, got {word[:80]!r}")
 
 
 def _sentence(boxed: str, command: str) -> str:

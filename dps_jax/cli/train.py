@@ -125,7 +125,7 @@ def _check_folder(folder: Path, config: TrainConfig) -> None:
         return
     try:
         found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(to_dict(config))
-    except ValueError:  # cut short
+    except (OSError, ValueError, AttributeError, RecursionError):  # cut short, or not what was written
         raise UserError(f"{path} is damaged; remove {folder} or choose another --run folder.") from None
     other = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
     if other:

@@ -5,7 +5,7 @@ size in nanometres, or raises :class:`UserError` in a microscopist's words; it n
 Writing (:func:`write_image`) is atomic and gives the same bytes for the same data and description.
 """
 
-from .atomic import atomic_path
+from .atomic import atomic_path, write_text
 from .errors import UserError
 from .images import check_output, image_writer, open_image, read_description, read_image, write_image
 from .tiff import ImageFile
@@ -22,4 +22,5 @@ __all__ = [
     "read_description",
     "read_image",
     "write_image",
+    "write_text",
 ]

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .atomic import PathLike, flush_folder, os_sentence
+from .atomic import PathLike, flush_folder, lock, os_sentence, remove_orphans
 from .errors import UserError
 
 # Linux, renameat2(2): swap two names in one step. -100 stands for the working folder.
@@ -21,7 +21,8 @@ _EXCHANGE, _HERE = 2, -100
 def atomic_folder(path: PathLike, *, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
     """Give a new hidden folder beside ``path``; move it to ``path`` if the block succeeds, else remove it.
 
-    A folder that stands at ``path`` is replaced, in one step where the system can, if ``replaceable`` says so.
+    A folder that stands at ``path`` is replaced, in one step where the system can, if ``replaceable`` says so. What a
+    run that was killed outright left behind of the same ``path`` is removed.
 
     Raises
     ------
@@ -30,9 +31,13 @@ def atomic_folder(path: PathLike, *, replaceable: Callable[[Path], bool]) -> Ite
     """
     check_folder_output(path, replaceable=replaceable)
     final = Path(os.path.realpath(path))
+    remove_orphans(final)
     temporary = final.with_name(f".{final.stem[:32]}-{secrets.token_hex(8)}{final.suffix}")
+    descriptor = None
     try:
         temporary.mkdir()
+        descriptor = os.open(temporary, os.O_RDONLY)
+        lock(descriptor, wait=True)
         yield temporary
         _flush_all(temporary)
         _put(temporary, final)
@@ -40,6 +45,8 @@ def atomic_folder(path: PathLike, *, replaceable: Callable[[Path], bool]) -> Ite
         raise UserError(os_sentence(path, problem)) from problem
     finally:  # also on KeyboardInterrupt; after a replacement the old folder has this name
         shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
     flush_folder(final.parent)
 
 

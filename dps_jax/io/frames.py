@@ -19,7 +19,7 @@ import tifffile
 from .axes import to_image_axes
 from .contiguous import contiguous_tiff
 from .errors import UserError, explained, library_warnings
-from .integrity import check_file, check_planes, check_series
+from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
 from .metadata import Calibration, read_calibration
 from .tiff import SQUARE_TOLERANCE, _first_series, _page_notes
 
@@ -70,7 +70,7 @@ def open_movie(path: str | os.PathLike[str]) -> Iterator[Movie]:
     check_file(path)
     with contextlib.ExitStack() as stack:
         with explained(path), library_warnings("tifffile") as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path))
+            file = stack.enter_context(tifffile.TiffFile(path, **TIFF_OPTIONS))
             shape, letters, dtype, read, notes = _planes(path, file)
             calibration = read_calibration(file)
         # A stand-in without memory: only its axes are looked at.
@@ -81,6 +81,7 @@ def open_movie(path: str | os.PathLike[str]) -> Iterator[Movie]:
         lead = data.shape[:-2] if time is not None else (1, *data.shape[:-2])
         frames = lead[time or 0]
         size = (frames, int(np.prod(lead)) // frames, *data.shape[-2:])
+        check_memory(path, int(np.prod(size[1:], dtype=object)) * dtype.itemsize, None)
         notes = axis_notes + time_notes + calibration.notes + pixel_notes + notes + tuple(warnings)
         yield Movie(
             path,
@@ -147,6 +148,7 @@ def _planes(
         raise UserError(
             f"{path} holds {series.keyframe.samplesperpixel} samples in each pixel; save its channels as planes."
         )
+    check_memory(path, series.keyframe.nbytes, None)
     every = list(file.series)
     if len(every) > 1 and not file.is_ome:
         _check_alike(path, every)

@@ -75,6 +75,21 @@ def ome_pixels(file: tifffile.TiffFile) -> dict[str, str]:
     return {} if pixels is None else dict(pixels.attrib)
 
 
+def ome_other_files(file: tifffile.TiffFile) -> tuple[str, ...]:
+    """Return the names of files beside this one that its OME block says planes are in; none of them is opened."""
+    if not file.is_ome or not file.ome_metadata:
+        return ()
+    try:
+        root = ElementTree.fromstring(file.ome_metadata)
+    except ElementTree.ParseError:
+        return ()
+    own, name = root.get("UUID"), file.filename.lower()
+    parts = [(part.text, part.get("FileName", "")) for part in root.iter() if part.tag.endswith("UUID")]
+    if own is None:  # then the file is known by its name
+        return tuple(other for _, other in parts if other.lower() != name)
+    return tuple(other or "one without a name" for uuid, other in parts if uuid != own)
+
+
 def nm_per_unit(unit: Any) -> float | None:
     """Return the nanometres in a unit of length as programs spell it, ``None`` for pixels and the unknown."""
     return _NM_PER_UNIT.get(_spelling(unit))

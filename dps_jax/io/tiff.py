@@ -15,7 +15,7 @@ import tifffile
 
 from .axes import to_image_axes
 from .errors import UserError, explained, library_warnings
-from .integrity import check_file, check_memory, check_planes, check_series
+from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
 from .metadata import read_calibration
 
 # Two sizes further apart than this would stretch a round spot by more than any resampling error.
@@ -73,7 +73,11 @@ def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) ->
     """
     path = Path(path)
     check_file(path)
-    with explained(path), library_warnings("tifffile") as warnings, tifffile.TiffFile(path) as file:
+    with (
+        explained(path),
+        library_warnings("tifffile") as warnings,
+        tifffile.TiffFile(path, **TIFF_OPTIONS) as file,
+    ):
         check_planes(path, file)
         series = _first_series(path, file)
         check_memory(path, series.nbytes, max_bytes)
@@ -95,6 +99,24 @@ def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) ->
         calibration.source,
         axis_notes + calibration.notes + notes + tuple(warnings),
     )
+
+
+def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the first array of a TIFF as it lies, a single line of numbers too; checked as an image is.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_image`, but for the axes.
+    """
+    path = Path(path)
+    check_file(path)
+    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path, **TIFF_OPTIONS) as file:
+        check_planes(path, file)
+        series = _first_series(path, file)
+        check_memory(path, series.nbytes, None)
+        check_series(path, file, series)
+        return np.asarray(series.asarray())
 
 
 def _first_series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:

@@ -15,7 +15,7 @@ import tifffile
 
 from .axes import to_image_axes
 from .errors import UserError, explained, library_warnings
-from .integrity import check_file, check_planes, check_series, cut_short
+from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series, cut_short
 from .metadata import read_calibration
 from .regions import RegionImage, RegionReader, Span
 from .tiff import _first_series, _page_notes, read_image
@@ -38,7 +38,7 @@ def open_tiff(path: str | os.PathLike[str]) -> Iterator[RegionImage]:
     check_file(path)
     with contextlib.ExitStack() as stack:
         with explained(path), library_warnings("tifffile") as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path))
+            file = stack.enter_context(tifffile.TiffFile(path, **TIFF_OPTIONS))
             check_planes(path, file)
             series = _first_series(path, file)
             check_series(path, file, series)
@@ -106,6 +106,7 @@ def _reader(
     if len(series) * height * width != series.size or page.imagedepth != 1:
         return None, 0
     segments = _Segments(path, descriptor, series, (height, width))
+    check_memory(path, 2 * segments.bytes_each, None)  # one is unpacked whole, and put in order
     return segments.read, min(series.nbytes, max(_CACHE_BYTES, 2 * segments.bytes_each))
 
 

@@ -140,7 +140,7 @@ def _as_regions(path: Path, found: ZarrImage, array: Any) -> RegionImage:
         sizes.frame_interval_s,
         sizes.z_step_nm,
         sizes.source,
-        found.notes + notes + _unwritten(found.array, array),
+        found.notes + notes + _unwritten(path, found.array, array),
         # A row of chunks is decoded for every row of tiles; the decoder holds a few at a time.
         4 * int(np.prod(array.chunks, dtype=object)) * dtype.itemsize,
     )
@@ -163,12 +163,16 @@ def _reader(path: Path, array: Any, letters: str, dtype: np.dtype[Any]) -> Regio
     return read
 
 
-def _unwritten(where: Path, array: Any) -> tuple[str, ...]:
+def _unwritten(path: Path, where: Path, array: Any) -> tuple[str, ...]:
     """Note chunks that are not stored, which Zarr reads as one value: empty background, or a copy cut short."""
     wanted = int(np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)], dtype=object))
     stored = sum(not name.startswith((".", "zarr.json")) for _, _, names in os.walk(where) for name in names)
     if getattr(array, "shards", None) or stored >= wanted:
         return ()
+    if not stored:
+        raise UserError(
+            f"{path} holds no pixels: none of its {wanted} chunks is stored; copy or export it again."
+        )
     return (
         f"{wanted - stored} of its {wanted} chunks are not stored; Zarr reads them as {array.fill_value}: "
         "if that is not how the file was made, copy it again",

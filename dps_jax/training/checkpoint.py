@@ -24,7 +24,8 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         logging.getLogger().handlers[:] = handlers
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # What its threads report as errors is raised as well; on a full disk it is a thousand lines.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         policy = ocp.training.preservation_policies.LatestN(keep)
         every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         self._checkpointer = ocp.training.Checkpointer(
