@@ -111,7 +111,7 @@ def matched_spectrum(
     That of the windowed template, on the frequencies of ``rfft2``, smoothed and whitened as :func:`estimate_shift`
     says.
     """
-    spectrum = jnp.fft.rfft2(_windowed(template, window))
+    spectrum = jnp.fft.rfft2(windowed(template, window))
     amplitude = jnp.abs(spectrum)
     # Where the template has hardly any power, its phase is noise's: it is not raised above a hundredth.
     floor = 0.01 * jnp.max(amplitude, axis=(-2, -1), keepdims=True)
@@ -124,7 +124,7 @@ def matched_spectrum(
 
 def cross_spectrum(image: Array, spectrum: Array, window: Array) -> Array:
     """Return the spectrum ``(..., y, x // 2 + 1)`` of the correlation of windowed images with a template's."""
-    transform = jnp.fft.rfft2(_windowed(image, window))
+    transform = jnp.fft.rfft2(windowed(image, window))
     shape = jnp.broadcast_shapes(transform.shape, spectrum.shape)
     return jnp.broadcast_to(transform, shape) * jnp.broadcast_to(spectrum, shape)
 
@@ -150,8 +150,8 @@ def correlation_at(cross: Array, shape: tuple[int, int], positions_px: Sequence[
     return jnp.real(jnp.einsum("py,...yx,qx->...pq", rows, cross, weighted, precision=high))
 
 
-def _windowed(image: Array, window: Array) -> Array:
-    """Subtract the mean under the window, then apply it: no step at the border, nothing at frequency 0."""
+def windowed(image: Array, window: Array) -> Array:
+    """Return the image less its mean under the window, times that: no step at the border, nothing at frequency 0."""
     wide = jnp.broadcast_to(window, image.shape)
     mean = jnp.sum(image * wide, axis=(-2, -1), keepdims=True) / jnp.sum(window)
     return (image - mean) * wide

@@ -7,6 +7,7 @@ broadcast against each other.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -132,15 +133,14 @@ def _gather(image: Array, taps: list[list[tuple[Array, Array]]], dimensions: int
     """
     sides = image.shape[-dimensions:]
     flat = image.reshape(*image.shape[:-dimensions], -1)
-    total = None
+    parts = []
     for combination in itertools.product(*taps):
         index, weight = combination[0]
         for length, (next_index, next_weight) in zip(sides[1:], combination[1:], strict=True):
             index, weight = index * length + next_index, weight * next_weight
         samples = _read(flat, index, dimensions)
-        part = samples * _broadcast(weight, samples)
-        total = part if total is None else total + part
-    return total
+        parts.append(samples * _broadcast(weight, samples))
+    return functools.reduce(jnp.add, parts)
 
 
 def _read(flat: Array, index: Array, dimensions: int) -> Array:
