@@ -61,12 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
     with _heeding_interrupts():
         code = _guarded(words[0], words[1:])
-    if code == INTERRUPTED and arguments is None:
-        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost.
+    if arguments is None and (code == INTERRUPTED or (code and _one_of_several())):
+        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost; and one
+        # of several processes would wait there for the others, which wait for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _one_of_several() -> bool:
+    cluster = sys.modules.get("dps_jax.cli.cluster")
+    return cluster is not None and cluster.JOINED.is_set()
 
 
 @contextlib.contextmanager
