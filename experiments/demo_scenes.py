@@ -75,7 +75,7 @@ def score_levels(
             flush=True,
         )
         entry = {"scenes": float(scenes)}
-        for over in ("bicubic", "RL (oracle)"):
+        for over in ("bicubic", "RL (oracle)", "RL, wide (oracle)"):
             gain = gains(rows, over)
             entry |= {f"gain over {over}, {k}": round(v, 3) for k, v in gain.items()}
             print(f"ours over {over}: {gain['mean_db']:+.2f} ± {gain['standard_error_db']:.2f} dB")

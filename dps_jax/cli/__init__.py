@@ -68,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
     code = _stoppable(words[0], words[1:])
-    if code in (INTERRUPTED, TERMINATED) and arguments is None:
-        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost.
+    stopped = code in (INTERRUPTED, TERMINATED)
+    if arguments is None and (stopped or (code and _one_of_several())):
+        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost; and one
+        # of several processes would wait there for the others, which wait for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -89,6 +91,11 @@ def _stoppable(command: str, words: list[str]) -> int:
             what = "terminated" if ended else "interrupted"
             print(f"\n{what}; {_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)
             return TERMINATED if ended else INTERRUPTED
+
+
+def _one_of_several() -> bool:
+    cluster = sys.modules.get("dps_jax.cli.cluster")
+    return cluster is not None and cluster.JOINED.is_set()
 
 
 def _guarded(command: str, words: list[str]) -> int:

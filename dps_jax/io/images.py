@@ -18,7 +18,7 @@ from .tiff import ImageFile
 from .tiff_regions import open_tiff
 from .zarr_metadata import is_zarr
 from .zarr_read import open_zarr, read_zarr, read_zarr_description
-from .zarr_write import NGFF_AXES, ZarrPlanes, check_zarr_output, write_zarr, zarr_writer
+from .zarr_write import CHUNKS_PX, NGFF_AXES, ZarrPlanes, check_zarr_output, write_zarr, zarr_writer
 
 PathLike = str | os.PathLike[str]
 
@@ -104,29 +104,33 @@ def image_writer(
     description: Mapping[str, Any],
     z_step_nm: float | None = None,
     frame_interval_s: float | None = None,
+    chunk_px: int | None = None,
 ) -> Iterator[TiffPlanes | ZarrPlanes]:
     """Give a float32 TIFF or OME-Zarr of a known shape to fill region by region; it appears whole or not at all.
 
     ``axes`` must be in the order of :func:`stored_axes`. ``description`` may be completed until the block ends.
+    ``chunk_px`` is the side of the chunks of an OME-Zarr.
 
     Raises
     ------
     UserError
         Where the output cannot be written.
     """
-    make = zarr_writer if names_zarr(path) else contiguous_tiff
-    opened = make(
-        path,
-        shape=shape,
-        dtype=np.float32,
-        axes=axes,
-        description=description,
-        pixel_size_nm=pixel_size_nm,
-        z_step_nm=z_step_nm,
-        frame_interval_s=frame_interval_s,
-    )
-    with opened as planes:
-        yield planes
+    options: dict[str, Any] = {
+        "shape": shape,
+        "dtype": np.float32,
+        "axes": axes,
+        "description": description,
+        "pixel_size_nm": pixel_size_nm,
+        "z_step_nm": z_step_nm,
+        "frame_interval_s": frame_interval_s,
+    }
+    if names_zarr(path):
+        with zarr_writer(path, **options, chunk_px=chunk_px or CHUNKS_PX[0]) as planes:
+            yield planes
+    else:
+        with contiguous_tiff(path, **options) as pages:
+            yield pages
 
 
 def stored_axes(path: PathLike, axes: str) -> str:

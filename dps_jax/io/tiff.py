@@ -37,6 +37,11 @@ class ImageFile:
     notes: tuple[str, ...] = ()
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """One size per axis."""
+        return self.data.shape
+
+    @property
     def pixel_size_nm(self) -> float | None:
         """Side of the square pixel, ``None`` if unknown; ``UserError`` where y and x differ by over 1 %."""
         return square_pixel_nm(self.path, self.pixel_size_yx_nm, self.source)

@@ -25,7 +25,7 @@ from .write import SETTINGS, in_order, plain_json, storable
 from .zarr_metadata import is_zarr
 from .zarr_read import import_zarr
 
-CHUNK_PX = 512
+CHUNKS_PX = (512, 256, 128, 64)  # sides of chunks, the usual one first; small tiles take small ones
 NGFF_AXES = "TCZYX"  # time, channels, space, as NGFF asks for
 _KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
@@ -55,7 +55,7 @@ class ZarrPlanes:
         planes = int(np.prod(self.levels[0].shape[:-2], dtype=object))
         for level in range(1, len(self.levels)):
             for plane in range(planes):
-                for rows, columns in blocks(self.levels[level].shape[-2:], CHUNK_PX):
+                for rows, columns in blocks(self.levels[level].shape[-2:], CHUNKS_PX[0]):
                     finer = self.read(plane, _doubled(rows), _doubled(columns), level=level - 1)
                     self.write(plane, rows, columns, _halved(finer), level=level)
 
@@ -71,6 +71,7 @@ def zarr_writer(
     pixel_size_nm: float | None = None,
     z_step_nm: float | None = None,
     frame_interval_s: float | None = None,
+    chunk_px: int = CHUNKS_PX[0],
 ) -> Iterator[ZarrPlanes]:
     """Give an OME-Zarr of a known shape to fill; it gets its pyramid and its name when the block ends well.
 
@@ -92,8 +93,8 @@ def zarr_writer(
     steps = {"T": frame_interval_s, "Z": z_step_nm and z_step_nm / 1000}
     steps |= dict.fromkeys("YX", pixel_size_nm and pixel_size_nm / 1000)
     with atomic_folder(path, replaceable=is_zarr) as folder:
-        sizes = _level_sizes((shape[-2], shape[-1]))
-        _make(folder, tuple(shape[:-2]), sizes, np.dtype(dtype), axes, steps, description)
+        sizes = _level_sizes((shape[-2], shape[-1]), chunk_px)
+        _make(folder, tuple(shape[:-2]), sizes, chunk_px, np.dtype(dtype), axes, steps, description)
         planes = open_planes(folder)
         yield planes
         planes.shrink()
@@ -142,7 +143,7 @@ def write_zarr(
         frame_interval_s=frame_interval_s,
     ) as planes:
         for number, plane in enumerate(data.reshape(-1, *data.shape[-2:])):
-            for rows, columns in blocks(plane.shape, CHUNK_PX):
+            for rows, columns in blocks(plane.shape, CHUNKS_PX[0]):
                 planes.write(number, rows, columns, plane[slice(*rows), slice(*columns)])
 
 
@@ -174,10 +175,10 @@ def blocks(sides: Sequence[int], side: int) -> Iterator[tuple[Span, Span]]:
             yield (y, min(y + side, sides[0])), (x, min(x + side, sides[1]))
 
 
-def _level_sizes(sides: tuple[int, int]) -> list[tuple[int, int]]:
+def _level_sizes(sides: tuple[int, int], chunk_px: int) -> list[tuple[int, int]]:
     """Return the sides of all levels: halved, rounded up, until one fits into a chunk."""
     sizes = [sides]
-    while max(sizes[-1]) > CHUNK_PX:
+    while max(sizes[-1]) > chunk_px:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
     return sizes
 
@@ -186,6 +187,7 @@ def _make(
     folder: Path,
     lead: tuple[int, ...],
     sizes: list[tuple[int, int]],
+    chunk_px: int,
     dtype: np.dtype[Any],
     axes: str,
     steps: Mapping[str, float | None],
@@ -202,7 +204,7 @@ def _make(
         group.create_array(
             str(level),
             shape=(*lead, height, width),
-            chunks=(*(1 for _ in lead), min(CHUNK_PX, height), min(CHUNK_PX, width)),
+            chunks=(*(1 for _ in lead), min(chunk_px, height), min(chunk_px, width)),
             dtype=dtype,
             # Not blosc: its threads put blocks into a chunk in the order in which they are done.
             compressors=zarr.codecs.ZstdCodec(level=1),

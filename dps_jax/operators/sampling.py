@@ -156,7 +156,7 @@ def resample_region(
 def apply_taps(image: Pixels, rows: Taps, columns: Taps) -> np.ndarray:
     """Return the weighted sums of pixels that indices and weights ``(length, taps)`` name along each axis; float64."""
     spans = [slice(int(index.min()), int(index.max()) + 1) for index, _ in (rows, columns)]
-    part = np.asarray(image[spans[0], spans[1]], np.float64)
+    part = np.asarray(image[spans[0], spans[1]])
     for (index, weights), span in zip((rows, columns), spans, strict=True):
         # Twice, each time along y and turned over: the second time brings the image back.
         part = _apply_along_y(part, index - span.start, weights).T
@@ -171,7 +171,7 @@ def _apply_along_y(image: np.ndarray, index: np.ndarray, weights: np.ndarray) ->
         first, last = int(taps.min()), int(taps.max())
         matrix = np.zeros((len(taps), last + 1 - first))
         np.add.at(matrix, (np.arange(len(taps))[:, None], taps - first), shares)
-        out[start : start + len(taps)] = matrix @ image[first : last + 1]
+        out[start : start + len(taps)] = matrix @ image[first : last + 1].astype(np.float64, copy=False)
     return out
 
 

@@ -60,7 +60,7 @@ def count_tiles(shape: tuple[int, int], *, tile_px: int, multiple: int) -> int:
     return int(np.prod([-(-n // core_side(n, tile_px=tile_px, multiple=multiple)) for n in shape]))
 
 
-# Sides of the squares that a network is run on: few, so that images of many sizes share compiled programs, and such
+# Sides of the tiles of small images: few, so that images of many sizes share compiled programs, and all of them such
 # that a grid twice as fine with the network's border of 2 x 16 px has a fast Fourier transform (powers of 2, 3 and 5).
 SIDES = (
     80,
@@ -84,6 +84,17 @@ SIDES = (
     2144,
     2864,
 )
+
+
+def _is_fast(side: int) -> bool:
+    for factor in (2, 3, 5):
+        while side % factor == 0:
+            side //= factor
+    return side == 1
+
+
+# An image of several tiles is large enough to be worth a program of its own.
+_FAST_SIDES = tuple(side for side in range(80, 4000, 4) if _is_fast(2 * side + 32))
 
 
 @dataclass(frozen=True)
@@ -151,31 +162,24 @@ def cut_axis(
         Pieces begin at multiples of it, such as the chunks of a file.
     """
     _checks.positive_integer("tile_px", tile_px)
-    sides = [-(-side // multiple) * multiple for side in SIDES]
-    best: Axis | None = None
-    for side in sides:
-        # Rounding at either end (of the output's length by half a pixel) and to the coarsest grid, beside the halo.
-        rounding = multiple + 2 + int(0.5 / out_per_canonical)
-        room = min(side - 2 * halo_px - rounding, tile_px, max(canonical, 1))
-        if room < 1:
-            continue
-        most = min(max(1, int(room * out_per_canonical)), length)
-        if room >= canonical:
-            most = length
-        count = -(-length // most)
-        step = -(-length // count)
-        if count > 1 and align_px > 1:
-            step = most // align_px * align_px
-            if not step:
-                continue
-        axis = Axis(length, canonical, out_per_canonical, side, step, halo_px, multiple)
-        if best is None or axis.count * side < best.count * best.side:
-            best = axis
-        if room >= min(tile_px, canonical):
-            break
-    if best is None:
-        raise ValueError(f"expected a halo below {max(sides) // 2} px, got {halo_px}")
-    return best
+    # Rounding at either end (of the output's length by half a pixel) and to the coarsest grid, beside the halo.
+    beside = 2 * halo_px + multiple + 2 + int(0.5 / out_per_canonical)
+
+    def axis(step: int, sides: tuple[int, ...]) -> Axis:
+        seen = canonical if step == length else int(np.ceil(step / out_per_canonical))
+        side = next((s for s in sides if s >= seen + beside), seen + beside)
+        side = -(-side // multiple) * multiple
+        return Axis(length, canonical, out_per_canonical, side, step, halo_px, multiple)
+
+    if canonical <= tile_px:
+        return axis(length, SIDES)
+    most = int(tile_px * out_per_canonical) // align_px * align_px
+    if most < 1:
+        raise ValueError(f"expected tiles that hold a chunk of {align_px} px, got tile_px={tile_px}")
+    least = -(-length // most)
+    steps = {-(-length // count // align_px) * align_px for count in range(least, least + 3)}
+    cuts = [axis(min(max(step, align_px), most), _FAST_SIDES) for step in sorted(steps)]
+    return min(cuts, key=lambda cut: cut.count * cut.side)
 
 
 def mirrored(start: int, stop: int, length: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from dps_jax import io
 from dps_jax.io import UserError, read_description, read_image, write_image
 from dps_jax.io.zarr_read import open_zarr
-from dps_jax.io.zarr_write import CHUNK_PX, zarr_writer
+from dps_jax.io.zarr_write import CHUNKS_PX, zarr_writer
 
 zarr = pytest.importorskip("zarr")
 
@@ -156,7 +156,7 @@ def test_written_and_read_back(tmp_path, rng, kind):
 
 def test_the_pyramid_is_what_ngff_asks_for(tmp_path, rng):
     """Every level means of 2 x 2 pixels, and its scale and translation put pixel centres where they are."""
-    data = rng.random((2, CHUNK_PX + 1, 2 * CHUNK_PX + 3)).astype(np.float32)
+    data = rng.random((2, CHUNKS_PX[0] + 1, 2 * CHUNKS_PX[0] + 3)).astype(np.float32)
     write_image(tmp_path / "a.zarr", data, axes="CYX", pixel_size_nm=50.0, description={})
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="r")
     ome = group.attrs["ome"]

@@ -105,9 +105,9 @@ def test_pieces_cover_an_axis_and_see_far_enough(
             align_px=align,
         )
     except ValueError:
-        assert align * 1.0 > tile_px * out_per_canonical - 1  # no whole chunk fits into a tile
+        assert align > tile_px * out_per_canonical - 1  # no whole chunk fits into a tile
         return
-    assert axis.side in {-(-side // multiple) * multiple for side in SIDES}
+    assert axis.side % multiple == 0
     pieces = [axis.piece(k) for k in range(axis.count)]
     for spans in ([out for out, _, _ in pieces], [core for _, _, core in pieces]):
         assert spans[0][0] == 0
@@ -127,10 +127,10 @@ def test_pieces_cover_an_axis_and_see_far_enough(
 
 def test_images_of_many_sizes_share_a_few_sides():
     sides = {
-        cut_axis(2 * n, n, out_per_canonical=2.0, halo_px=48, multiple=4, tile_px=1386).side
-        for n in range(16, 3000, 7)
+        cut_axis(2 * n, n, out_per_canonical=2.0, halo_px=42, multiple=4, tile_px=1334).side
+        for n in range(16, 1334, 7)
     }
-    assert len(sides) <= len(SIDES)
-    # A tile that is large enough is run on 15 % more pixels than it answers for, both axes together.
-    large = cut_axis(2 * 99_792, 99_792, out_per_canonical=2.0, halo_px=46, multiple=4, tile_px=1386)
+    assert sides <= set(SIDES)
+    # 20,000 px of 65 nm at NA 1.4 and 525 nm: the network is run on less than 15 % more pixels, both axes together.
+    large = cut_axis(2 * 17_334, 17_334, out_per_canonical=2.0, halo_px=42, multiple=4, tile_px=1334)
     assert (large.count * large.side / large.canonical) ** 2 < 1.15
