@@ -43,6 +43,7 @@ def camera_frame(
         unknown boundary.
     """
     _checks.one_of("boundary", boundary, tuple(BOUNDARIES))
+    _checks.positive_integer("factor", factor)
     check_kernel(psf)
     psf, shape, dimensions = jnp.asarray(psf), tuple(shape), jnp.ndim(psf)
     steps = (1,) * (dimensions - 2) + (factor, factor)  # planes of a volume are binned one by one

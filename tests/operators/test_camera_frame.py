@@ -35,6 +35,7 @@ def test_it_is_the_camera(rng, boundary, shape, kernel, factor, lead):
         ((8, 9), (3, 3), {}, "multiples of 2"),
         ((8, 8, 8), (3, 3), {}, "expected 2 sides"),
         ((8, 8), (3, 3), {"boundary": "none"}, "boundary"),
+        ((8, 8), (3, 3), {"factor": 0}, "factor to be a whole number"),
     ],
 )
 def test_refused(shape, kernel, options, message):
