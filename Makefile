@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench nightly clean
 
 # Torch-free and CPU-only by default: on a GPU machine install the matching jax extra into .venv yourself.
 $(VENV)/.run: pyproject.toml
@@ -31,6 +31,11 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" --override-ini="python_files=bench_*.py" -s
+
+# What takes too long for `make test`: 2,000 damaged files in place of 200, and trainings that are killed.
+nightly: $(VENV)/.dev
+	DPS_JAX_FUZZ_CASES=2000 $(BIN)/python -m pytest -p no:benchmark tests/nightly tests/cli/test_fuzz.py \
+		--override-ini="addopts=--strict-markers --strict-config --import-mode=importlib"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache
