@@ -118,6 +118,7 @@ REFUSED = [
     ({"optimizer": {"name": "sgd"}}, "optimizer.name to be one of 'adam', 'muon', got 'sgd'"),
     ({"images": {"folder": 3}}, "config.images.folder to be a path, got 3"),
     ({"images": {"share": -0.5}}, "images.share between 0 and 1, got -0.5"),
+    ({"images": {"memory_gb": 0}}, "images.memory_gb to be a finite number above 0"),
     ({"images": {"gain": 0}}, "images.gain to be a finite number above 0"),
     ({"objective": {"split_shares": 0.5}}, "config.objective.split_shares to be a list, got 0.5"),
     ({"objective": {"split_shares": [0.5, 1.0]}}, "objective.split_shares between 0 and 1"),
