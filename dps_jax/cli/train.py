@@ -154,7 +154,7 @@ def _check_folder(folder: Path, config: TrainConfig) -> None:
         return
     try:
         found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(to_dict(config))
-    except ValueError:  # cut short
+    except (OSError, ValueError, AttributeError, RecursionError):  # cut short, or not what was written
         raise UserError(f"{path} is damaged; remove {folder} or choose another --run folder.") from None
     # A run may go on with another layout over devices.
     names = (name for name in found.keys() | wanted.keys() if not name.startswith("parallel."))

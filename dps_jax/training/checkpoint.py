@@ -28,7 +28,8 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         logging.getLogger().handlers[:] = handlers
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # What its threads report as errors is raised as well; on a full disk it is a thousand lines.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         policies = ocp.training.preservation_policies
         best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self._checkpointer = ocp.training.Checkpointer(
