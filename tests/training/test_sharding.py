@@ -22,7 +22,7 @@ from dps_jax.training.config import NetworkConfig, ObjectiveConfig, OptimizerCon
 from dps_jax.training.config import TrainConfig
 
 config = TrainConfig(
-    network=NetworkConfig(channels=(4, 8), consistency_steps=0, iterates=()),
+    network=NetworkConfig(channels=(4,), consistency_steps=0, iterates=()),
     scenes=SceneConfig(patch_px=20),
     objective=ObjectiveConfig(margin_px=4, shrunk_share=0.5),
     optimizer=OptimizerConfig(learning_rate=5e-3, warmup_steps=2, ema_decay=0.9),
@@ -33,7 +33,7 @@ make_batch = data.make_batches(config)
 batches = [make_batch(i) for i in range(6)]
 found = {}
 for name, devices, shards, parts in LAYOUTS:
-    parallel = ParallelConfig(model_shards=shards, shard_above=64, accumulate=parts)
+    parallel = ParallelConfig(model_shards=shards, shard_above=16, accumulate=parts)
     layout = dataclasses.replace(config, parallel=parallel)
     mesh = sharding.make_mesh(devices=devices, model_shards=shards)
     step = steps.make_step(layout, mesh=mesh)
@@ -55,7 +55,6 @@ LAYOUTS = {
     "4": (4, 1, 1),
     "8": (8, 1, 1),
     "4 x 2 divided": (8, 2, 1),
-    "1 x 4 divided": (4, 4, 1),
     "2, in 4 parts": (2, 1, 4),
 }
 
@@ -66,7 +65,7 @@ def found():
     flags = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("LAYOUTS", repr(layouts))],
-        env={**os.environ, "XLA_FLAGS": flags, "NPROC": "16"},
+        env={**os.environ, "XLA_FLAGS": flags, "NPROC": "64"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -88,9 +87,8 @@ def test_every_layout_has_the_loss_curve_of_one_device(found, layout):
 
 @pytest.mark.slow
 def test_a_device_holds_its_part_only(found):
-    whole, half, quarter = (found[name]["bytes"] for name in ("1", "4 x 2 divided", "1 x 4 divided"))
+    whole, half = (found[name]["bytes"] for name in ("1", "4 x 2 divided"))
     assert half < 0.6 * whole
-    assert quarter < 0.4 * whole
 
 
 @pytest.mark.parametrize(
