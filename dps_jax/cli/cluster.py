@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from dps_jax.cli import complain
 from dps_jax.io.errors import UserError
@@ -49,10 +50,14 @@ class Cluster:
         """Return the sentence for processes that did not come."""
         count = "all" if self.processes is None else f"{self.processes}"
         where = f"at {self.coordinator}" if self.coordinator else f"as {self.scheduler} says"
+        remedy = (
+            "start every one, with the same --coordinator and --processes and its own --process-id from 0"
+            if self.coordinator
+            else "see what became of the others, give --processes 1 if this one is to work alone"
+        )
         return (
             f"expected {count} processes of this run to meet {where} within {self.wait_s} s, and not all of them came; "
-            "start every one, with the same --coordinator and --processes and its own --process-id from 0, "
-            "or wait longer (--wait-s)."
+            f"{remedy}, or wait longer (--wait-s)."
         )
 
 
@@ -159,11 +164,17 @@ def guard(cluster: Cluster) -> int | None:
         return None
     os.close(write)
     # Ctrl-C reaches the child by itself, which says so; what ends the parent politely is to end the child.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
-    joined = _pass_on(read)
-    _, status = os.waitpid(child, 0)
-    signal.signal(signal.SIGINT, before)
+    own: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.SIG_IGN,
+        signal.SIGTERM: lambda *_: os.kill(child, signal.SIGTERM),
+    }
+    before = {number: signal.signal(number, action) for number, action in own.items()}
+    try:
+        joined = _pass_on(read)
+        _, status = os.waitpid(child, 0)
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGABRT:
         return complain(_LOST if joined else cluster.missing)
