@@ -96,6 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()
+    from dps_jax.io import write_text
     from dps_jax.metrics import endpoint_error
     from dps_jax.synthetic.two_photon import count_photons
 
@@ -122,8 +123,8 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".txt").write_text(text, encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(errors, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), text)
+    write_text(arguments.output.with_suffix(".json"), json.dumps(errors, indent=1))
 
 
 if __name__ == "__main__":
