@@ -17,7 +17,7 @@ from dps_jax.pipelines.file_checks import check_light, check_scales
 from dps_jax.pipelines.file_planes import FilePlanes, read_planes
 from dps_jax.pipelines.report import Report
 from dps_jax.pipelines.restore import Progress
-from dps_jax.pipelines.stream_file import Job, Runner, plan_job, stream_file
+from dps_jax.pipelines.stream_file import Job, Runner, plan_job, refuse_what_needs_all, stream_file
 from dps_jax.weights import Network
 
 Log = Callable[[str], None]
@@ -70,6 +70,8 @@ def restore_file(
         For physics out of range; see :class:`OpticalSystem` and :func:`restore`.
     """
     with planned(source, target, options, network, limit=limit) as job:
+        if runner is not None:
+            refuse_what_needs_all(job, "is restored tile by tile by the workers")
         if job.streamed or runner is not None:
 
             def describe(job: Job, reports: Sequence[Report], notes: tuple[str, ...]) -> dict[str, Any]:
