@@ -43,22 +43,21 @@ def _kill_one(client, ran):
     os.kill(pids[busy[0]], signal.SIGKILL)
 
 
-def test_tiles_of_an_image_and_a_killed_worker(workers, cli, scratch, noisy_zarr, small_weights):
+def test_tiles_of_an_image_and_a_killed_worker(workers, cli, scratch, noisy_zarr, small_weights, monkeypatch):
     cluster, client = workers
     words = (noisy_zarr, *OPTICS, "--tile-px", "64", "--weights", small_weights)
-    assert cli("restore", *words, "-o", "one.zarr", "--memory-limit", "1GB").code == 0
-    begun = threading.Event()
+    # One machine, tile by tile, too: in memory the levels are rounded a little otherwise.
+    monkeypatch.setattr(budget.Budget, "fits_whole", False)
+    assert "tile by tile" in cli("restore", *words, "-o", "one.zarr").err
     killer = threading.Thread(target=_kill_one, args=(client, lambda: any(client.processing().values())))
     killer.start()
     ran = cli("restore", *words, "-o", "many.zarr", "--scheduler", cluster.scheduler_address)
     killer.join()
     assert (ran.code, ran.errors) == (0, []), ran.err
-    assert not begun.is_set()
     one, many = (io.read_image(name).data for name in ("one.zarr", "many.zarr"))
     np.testing.assert_array_equal(one, many)
     checks = [io.read_description(name)["checks"] for name in ("one.zarr", "many.zarr")]
     assert checks[0] == checks[1]
-    assert budget.default_limit() > 0
 
 
 def test_files_of_a_batch(workers, cli, save, cell, scratch, small_weights):
