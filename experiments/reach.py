@@ -5,7 +5,8 @@ with less and less of them: the largest difference over the range of the whole, 
 
 Command: ``python experiments/reach.py`` (a minute on two cores). Measured, the worst of four scenes of 10 to 1000
 photons: 8 px 5e-2, 16 px 1e-2, 24 px 5e-3, 32 px 3e-4, 40 px 2e-5, 48 px 5e-6, and from there on the rounding of
-float32 (4e-6). ``ResUDBPN.near_reach`` is 40 px; what the arithmetic of the layers and the physics allow at most is 88 px.
+float32 (4e-6). ``ResUDBPN.near_reach`` is 40 px; what the arithmetic of the layers and the
+physics allow at most is 88 px.
 """
 
 import jax
