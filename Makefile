@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench nightly clean
 
 # Torch-free and CPU-only by default: on a GPU machine install the matching jax extra into .venv yourself.
 $(VENV)/.run: pyproject.toml
@@ -31,6 +31,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" --override-ini="python_files=bench_*.py" -s
+
+# What takes too long for `make test`: kills at random moments, lost processes.
+nightly: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/nightly -p no:benchmark --override-ini="addopts=--import-mode=importlib" -s
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache
