@@ -32,9 +32,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" --override-ini="python_files=bench_*.py" -s
 
-# What takes too long for `make test`: kills at random moments, lost processes.
+# What takes too long for `make test`: 2,000 damaged files in place of 200, and trainings that are killed.
 nightly: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/nightly -p no:benchmark --override-ini="addopts=--import-mode=importlib" -s
+	DPS_JAX_FUZZ_CASES=2000 $(BIN)/python -m pytest -p no:benchmark tests/nightly tests/cli/test_fuzz.py \
+		--override-ini="addopts=--strict-markers --strict-config --import-mode=importlib"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache

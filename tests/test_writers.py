@@ -20,7 +20,7 @@ WRITERS |= {"save_file", "savez", "savez_compressed", "savetxt", "dump", "to_csv
 KNOWN = {
     ("dps_jax/io/atomic.py", "_flush"): "opens what was written in order to flush it",
     ("dps_jax/io/atomic.py", "_create"): "makes the temporary file",
-    ("dps_jax/training/loop.py", "write"): "a log grows line by line; its reader drops half a line",
+    ("dps_jax/training/run_log.py", "write"): "a log grows line by line; its reader drops half a line",
 }
 KNOWN[("dps_jax/io/contiguous.py", "_write_directory")] = "is given the temporary file, open"
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from dps_jax import __version__
-from dps_jax.cli import cluster, parsing, say, share_cores
+from dps_jax.cli import parsing, processes, say, share_cores
 from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
@@ -84,18 +84,18 @@ def run(arguments: Arguments) -> int:
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
     _check_folder(folder, config)
-    found = cluster.find(arguments.coordinator, arguments.processes, arguments.process_id, arguments.wait_s)
+    found = processes.find(arguments.coordinator, arguments.processes, arguments.process_id, arguments.wait_s)
     if found is None:
         return _work(config, folder, output, arguments.devices)
-    code = cluster.guard(found)
+    code = processes.guard(found)
     if code is not None:
         return code
     share_cores(config.common_parts // (found.processes or config.common_parts))
-    cluster.join(found)
+    processes.join(found)
     try:
         return _work(config, folder, output, arguments.devices)
     except Exception as problem:
-        raise cluster.explained(problem) from problem
+        raise processes.explained(problem) from problem
 
 
 def _work(config: TrainConfig, folder: Path, output: Path, devices: int | None) -> int:

@@ -15,14 +15,16 @@ from dps_jax import _checks
 from dps_jax.metrics._rings import Rings, ring_correlation, rings, shared_shape, spectrum
 from dps_jax.typing import Array, ArrayLike
 
-TAPER = 0.25  # share of each side that the Tukey window rolls off; the rest keeps its full weight
+# Share of each side that the Tukey window rolls off; the rest keeps its full weight. At a quarter, what bright images
+# share at low frequencies leaks past their cut-off: at 25 rings a resolution read 8 % too fine, at a half 4 %.
+TAPER = 0.5
 
 
 def frc_curve(a: ArrayLike, b: ArrayLike, *, window: bool = True) -> tuple[Array, Array]:
     """Correlate two images ring by ring in Fourier space.
 
     Rings are one frequency step ``1 / min(ny, nx)`` wide. With ``window`` the mean is removed and a Tukey
-    window (a quarter of each side tapered) applied first. A ring without power in either image correlates 0.
+    window (half of each side tapered) applied first. A ring without power in either image correlates 0.
 
     Returns
     -------
@@ -67,7 +69,9 @@ def frc_resolution(
     """Return the period, in nm, at which the ring correlation of two images falls below a threshold.
 
     The curve is smoothed by a Gaussian of sigma ``smooth`` rings; the first fall from above to below the
-    threshold counts, interpolated linearly between rings. The lowest ring (the mean) is left out.
+    threshold counts, interpolated linearly between rings. The lowest ring (the mean) is left out. A steep fall is
+    read about one ring too far out for that and for the window, so that fields of fewer than 20 periods
+    of the cut-off read too fine (by 4 % at 25, by a tenth or more at 13).
 
     Parameters
     ----------

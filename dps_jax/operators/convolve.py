@@ -67,8 +67,10 @@ def convolution(
     reach = tuple(k // 2 for k in kernel.shape)
     # Outside pixels are laid down in full only where they are not zero; the FFT's own zeros serve otherwise.
     margins = (0,) * kernel.ndim if boundary == "constant" else reach
-    padded = [n + 2 * m for n, m in zip(shape, margins, strict=True)]
-    sides = [scipy.fft.next_fast_len(n + r, real=True) for n, r in zip(padded, reach, strict=True)]
+    # What the FFT brings round from the other side reaches ``reach`` pixels in: it ends in the margins, where there are
+    # any, and these are cut off.
+    needed = [n + max(2 * m, r) for n, m, r in zip(shape, margins, reach, strict=True)]
+    sides = [scipy.fft.next_fast_len(n, real=True) for n in needed]
     sides = [max(s, k) for s, k in zip(sides, kernel.shape, strict=True)]
     # The kernel's middle goes to index 0 so that no shift of the result is needed.
     grid = jnp.zeros(sides, kernel.dtype).at[tuple(slice(0, k) for k in kernel.shape)].set(kernel)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dps_jax import _checks
+from dps_jax.operators.camera_frame import camera_frame
 from dps_jax.operators.forward import camera
 from dps_jax.operators.sampling import bin_area_adjoint
 from dps_jax.solvers.variation import variation_divergence
@@ -54,26 +55,31 @@ def make_richardson_lucy_step(
     """
     _checks.non_negative("tv_weight", tv_weight)
     image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
-    forward, backward = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
+    frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
     sides = image.shape[-jnp.ndim(psf) :]
     if measured is not None and measured.shape != sides:
         raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
     lead = (1,) * (image.ndim - len(sides))
     seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
     seen = seen.reshape(*lead, *sides)
-    light_seen = backward(seen)
+    light_seen = frame.backward(frame.place(seen))
     # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
     weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
 
     # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
     floor = 1e-6 * jnp.mean(image, axis=tuple(range(-jnp.ndim(psf), 0)), keepdims=True) + _TINY
 
+    counts = frame.place(image if measured is None else seen * image)  # 0 outside, and so is the ratio
+    extra = (
+        background if jnp.ndim(background) == 0 else frame.place(jnp.broadcast_to(background, image.shape))
+    )
+
     def step(x: Array) -> Array:
-        ratio = image / jnp.maximum(forward(x) + background, floor)
+        ratio = counts / jnp.maximum(frame.forward(x) + extra, floor)
         if measured is None:
-            x = x * backward(ratio) / weight
+            x = x * frame.backward(ratio) / weight
         else:
-            x = x * (backward(seen * ratio) + (weight - light_seen)) / weight
+            x = x * (frame.backward(ratio) + (weight - light_seen)) / weight
         if tv_weight > 0:
             # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
             x = x / jnp.maximum(1.0 - tv_weight * variation_divergence(x, axes=jnp.ndim(psf)), 0.1)

@@ -14,7 +14,10 @@ import jax
 
 State = dict[str, Any]
 
-_ANOTHER = "expected a checkpoint of this config's network and optimizer, found another: use a new run folder"
+_ANOTHER = (
+    "expected a checkpoint of this config's network and optimizer, found another or a damaged one: "
+    "use a new run folder"
+)
 
 
 class Checkpoints:

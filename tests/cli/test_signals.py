@@ -199,7 +199,7 @@ import jax
 f = jax.jit(lambda x: x @ x + 1)
 sizes = []
 with mending_cache(print):
-    for _ in range(3):
+    for _ in range(2):
         f(jax.numpy.ones((3, 3))).block_until_ready()
         (entry,) = (e for e in os.scandir(cache_folder()) if e.name.startswith("jit__lambda"))
         sizes.append(entry.stat().st_size)
@@ -216,5 +216,5 @@ def test_a_truncated_entry_is_compiled_and_kept_again(run_program, tmp_path):
     ran = run_program(code=("-c", REAL), env={**folder, **kept})
     assert (ran.code, ran.err) == (0, "")
     sizes = [int(size) for size in ran.out.split()]
-    assert len(sizes) == 3  # the second and third found a truncated one
+    assert len(sizes) == 2  # the second found a truncated one
     assert min(sizes) > 100

@@ -16,6 +16,7 @@ import tifffile
 
 from dps_jax import io
 from dps_jax.io import atomic, frames, write
+from dps_jax.io.atomic_folder import atomic_folder
 from dps_jax.io.parameters import read_parameters, write_parameters
 
 NOISE = np.random.default_rng(3).random((6, 96, 96), np.float32)  # 220 kB that no format makes small
@@ -127,11 +128,16 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from dps_jax.io import atomic_path
+from dps_jax.io.atomic_folder import atomic_folder
 from dps_jax.io.frames import frame_writer
 path, how = sys.argv[1:]
 if how == "movie":
     with frame_writer(path, shape=(6, 64, 64), dtype=np.uint16, axes="TYX", description={}) as put:
         put(0, np.ones((64, 64), np.uint16))
+        os.kill(os.getpid(), signal.SIGKILL)
+if how == "folder":
+    with atomic_folder(path, replaceable=lambda p: True) as temporary:
+        (temporary / "part").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 with atomic_path(path) as temporary:
     temporary.write_bytes(b"half")
@@ -162,6 +168,38 @@ def test_killed_while_writing(tmp_path, how):
     _image(path)  # the next run of the same command
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a-0123456789abcdef.tiff", "a.tif"]
     np.testing.assert_array_equal(tifffile.imread(path), NOISE)
+
+
+def test_killed_while_writing_a_folder(tmp_path):
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / "part").write_bytes(b"an earlier result")
+    process = _start(path, "folder")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert (path / "part").read_bytes() == b"an earlier result"
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_folder(path, replaceable=lambda _: True) as temporary:
+        (temporary / "part").write_bytes(b"whole")
+        assert len(list(tmp_path.iterdir())) == 2  # this one and the earlier result
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert (path / "part").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_old_zarr_stays(tmp_path, fault):
+    pytest.importorskip("zarr")
+    short, _ = FAULTS[fault]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with short(folder):
+        path = folder / "a.zarr"
+        path.mkdir()
+        (path / "zarr.json").write_bytes(b"{}")
+        with pytest.raises(io.UserError, match=r"disk is full|could not be written"):
+            io.write_image(path, NOISE, axes="TYX", pixel_size_nm=65.0, description=ABOUT)
+        assert [p.name for p in folder.iterdir()] == ["a.zarr"]
+        assert [p.name for p in path.iterdir()] == ["zarr.json"]
 
 
 @pytest.mark.skipif(atomic.fcntl is None, reason="this system has no file locks")

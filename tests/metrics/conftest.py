@@ -35,6 +35,12 @@ def truth():
 
 
 @pytest.fixture(scope="session")
+def seen_through(truth):
+    """The scene without noise, by the cut-off in cycles per pixel."""
+    return lambda cutoff_cycles_px: blur(truth, cutoff_cycles_px)
+
+
+@pytest.fixture(scope="session")
 def exposures(truth):
     """Two photon-limited images (peak 3000 photons) of the scene per cut-off period, 32.5 nm pixels."""
     found = {}

@@ -97,6 +97,21 @@ def test_resolution_is_the_cutoff(exposures, period_nm):
     assert abs(two_sigma / period_nm - 1) < 0.08
 
 
+@pytest.mark.parametrize("pixel_size_nm", [20.0, 32.5, 50.0])
+@pytest.mark.parametrize("period_nm", [100, 150, 200])
+def test_resolution_of_a_part_of_a_larger_scene(seen_through, pixel_size_nm, period_nm):
+    """Fields of 256 px that end anywhere, as real ones do: 25 to 128 rings up to the cut-off."""
+    if period_nm < 2.2 * pixel_size_nm:
+        pytest.skip("the pixels cannot tell that cut-off")
+    clean = seen_through(pixel_size_nm / period_nm)
+    photons = 3000 * clean / clean.max() + 60
+    parts = [photons[y : y + 256, x : x + 256] for y in (0, 256) for x in (0, 256)]
+    rng = np.random.default_rng(period_nm)
+    pairs = np.stack([[rng.poisson(part) for part in parts] for _ in range(2)]).astype(np.float32)
+    found = metrics.frc_resolution(*pairs, pixel_size_nm=pixel_size_nm)
+    assert abs(float(found.mean()) / period_nm - 1) < 0.05
+
+
 @pytest.mark.parametrize("period_nm", [150, 200])
 def test_one_image_agrees_with_two(exposures, period_nm):
     # 100 nm is beyond the lattices' Nyquist limit of 4 x 32.5 nm. Each lattice has a quarter of the photons.

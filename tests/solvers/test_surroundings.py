@@ -42,8 +42,9 @@ def test_what_is_far_from_all_that_was_measured_tends_to_the_mean(wide):
     measured = np.zeros_like(wide)
     measured[:20] = 1
     found = np.asarray(continue_image(jnp.asarray(wide), jnp.asarray(measured), abbe_px=ABBE_PX))
-    # Beyond three periods the PSF's radius ends: not a photon of the estimate there was seen, and none was changed.
-    assert found[-8:] == pytest.approx(wide[:20].mean(), rel=1e-4)
+    # Beyond three periods the PSF's radius ends: not a photon of the estimate there was seen, and none was changed, but
+    # for the rounding of the FFT (3e-7 of 1, over the least weight of 0.02, twelve times and extrapolated).
+    assert found[-8:] == pytest.approx(wide[:20].mean(), rel=4e-4)
 
 
 @pytest.mark.parametrize(

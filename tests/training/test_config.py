@@ -38,11 +38,57 @@ def test_reads_toml(tmp_path):
     assert (config.steps, config.seed, config.network.channels) == (12, 3, (4, 8))
     assert (config.scenes.photons, config.images.folder, config.images.na) == (
         (10.0, 100.0),
-        tmp_path / "cells",
+        tmp_path / "cells",  # beside the config file, wherever the program is started
         1.0,
     )
     assert config.objective.split_shares == ()
     assert config.optimizer == TrainConfig().optimizer
+
+
+@pytest.mark.parametrize("name", ["images.folder", "initial"])
+@pytest.mark.parametrize(
+    "place",
+    ["../other", "inner/../../other", "/etc", "{other}", "link", "link/deeper", "loop", "a" * 300, "a\0b"],
+)
+def test_paths_stay_in_the_folder_of_the_file(tmp_path, name, place):
+    folder, other = tmp_path / "mine", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (folder / "link").symlink_to(other)
+    (folder / "loop").symlink_to(folder / "loop")
+    path = folder / "run.toml"
+    path.write_text(f"{name} = {json.dumps(place.format(other=other))}")
+    if place.startswith("aa"):  # too long a name is no way out; it is only not there
+        assert read_config(path).steps > 0
+        return
+    with pytest.raises(
+        ValueError, match=rf"{name} to stay in the folder of the config file.* --{name} on the command"
+    ):
+        read_config(path)
+
+
+@pytest.mark.parametrize("place", ["inner", "./inner", "inner/../inner", "way"])
+def test_paths_within_the_folder_are_taken_from_there(tmp_path, place):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "way").symlink_to(tmp_path / "inner")
+    (tmp_path / "run.toml").write_text(f"images.folder = {json.dumps(place)}")
+    assert read_config(tmp_path / "run.toml").images.folder.samefile(tmp_path / "inner")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a" + ".a" * 20_000 + " = 1", "a line of more than 2000"),
+        ("# long\n" * 20_000, "more than 65536 bytes"),
+        ("steps = " + "9" * 100, "steps to be a number of at most 64 bits"),
+        ("images.gain = " + "9" * 400, "images.gain to be a number of at most 64 bits"),
+        ("steps = " + "[" * 1900, "got: RecursionError"),
+    ],
+)
+def test_refuses_what_would_keep_the_parser_busy(tmp_path, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_config(tmp_path / "run.toml")
 
 
 @pytest.mark.parametrize("content", [None, "steps = = 3", "steps = 3\nsteps = 4", b"\xff\xfe\x00"])

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from dps_jax.training import sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 
-# On eight devices, which is more than the suite has: the losses of four steps, and of the state that each layout leaves.
+# On eight devices, more than the suite has: the losses of four steps, and the state that each layout leaves.
 PROGRAM = """
 import dataclasses, json, jax, numpy as np
 from dps_jax.training import data, sharding, steps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dps_jax.cli import cluster
+from dps_jax.cli.processes import find
 from dps_jax.io.errors import UserError
 
 CONFIG = """
@@ -112,7 +112,7 @@ def test_a_missing_process_is_said_in_time(program, folder):
 )
 def test_flags_that_make_no_cluster(flags, message):
     with pytest.raises(UserError, match=message):
-        cluster.find(*flags)
+        find(*flags)
 
 
 SLURM = {
@@ -147,6 +147,6 @@ def test_clusters_are_found_in_the_environment(monkeypatch, environment, schedul
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = cluster.find(None, None, None, 9)
+    found = find(None, None, None, 9)
     assert (found and found.scheduler, found and found.processes) == (scheduler, processes)
-    assert cluster.find(None, 1, None, 9) is None
+    assert find(None, 1, None, 9) is None
