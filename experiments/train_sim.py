@@ -33,6 +33,7 @@ def main() -> None:
     from dps_jax.training.config_files import to_dict
     from dps_jax.training.pairs import train_pairs
     from dps_jax.training.sim_data import SimConfig, make_batches, sim_network
+    from dps_jax.training.throughput import SPEEDS
     from dps_jax.weights import save_network
 
     config = SimConfig(steps=arguments.steps, seed=arguments.seed)
@@ -51,7 +52,7 @@ def main() -> None:
         "config": to_dict(config),
         "seed": config.seed,
         "package_version": __version__,
-        "final": {k: v for k, v in last.items() if k != "images_per_s"},
+        "final": {k: v for k, v in last.items() if k not in SPEEDS},
         "command": "python experiments/train_sim.py",
     }
     abbe_px = sum(config.abbe_px) / 2
