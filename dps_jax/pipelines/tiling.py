@@ -62,28 +62,8 @@ def count_tiles(shape: tuple[int, int], *, tile_px: int, multiple: int) -> int:
 
 # Sides of the tiles of small images: few, so that images of many sizes share compiled programs, and all of them such
 # that a grid twice as fine with the network's border of 2 x 16 px has a fast Fourier transform (powers of 2, 3 and 5).
-SIDES = (
-    80,
-    112,
-    144,
-    176,
-    224,
-    272,
-    344,
-    416,
-    496,
-    624,
-    752,
-    944,
-    1184,
-    1264,
-    1328,
-    1424,
-    1484,
-    1784,
-    2144,
-    2864,
-)
+_SMALL_SIDES = (80, 112, 144, 176, 224, 272, 344, 416, 496, 560, 624, 752, 848, 944, 1008)
+SIDES = (*_SMALL_SIDES, 1136, 1264, 1424, 1784, 2144, 2864)
 
 
 def _is_fast(side: int) -> bool:
