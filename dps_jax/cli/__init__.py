@@ -94,8 +94,8 @@ def _stoppable(command: str, words: list[str]) -> int:
 
 
 def _one_of_several() -> bool:
-    cluster = sys.modules.get("dps_jax.cli.cluster")
-    return cluster is not None and cluster.JOINED.is_set()
+    processes = sys.modules.get("dps_jax.cli.processes")
+    return processes is not None and processes.JOINED.is_set()
 
 
 def _guarded(command: str, words: list[str]) -> int:

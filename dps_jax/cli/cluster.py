@@ -1,190 +1,157 @@
-"""Several processes as one run: how they find each other, and one sentence when they do not.
+"""Work on an existing Dask cluster: the files of a batch, or the tiles of one large image.
 
-JAX's coordination service ends a process outright (``abort``) when another one is missing or lost, with a page of
-addresses on standard error. So the work is done in a child, and the parent, which holds nothing but its standard error,
-says what happened. Each process of a run has such a pair.
+Scheduler, workers and this program see the same files under the same names (a shared disk). A task only ever writes
+blocks, or files, that no other task writes, and writes the same bytes again if it is run again: a worker may die at
+any time, and its tasks go to the others.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import sys
-import threading
-import time
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dps_jax.cli import complain
-from dps_jax.io.errors import UserError
+from dps_jax.cli import configure_jax
+from dps_jax.cli.batch import Outcome, attempt
+from dps_jax.io import UserError
 
-# Whether this process has met others.
-JOINED = threading.Event()
-# How long JAX lets a process be silent, and processes wait for each other at the end, in seconds.
-SILENCE_S = 100
-_SHUTDOWN_S = 60
-_MARK = b"\0joined\n"
-# What C++ says before it ends a process, down to the end of its trace.
-_FATAL = re.compile(rb"^(F\d{4} |\*\*\* Check failure|\s+@\s+0x)")
-_NOISE = re.compile(rb"^([EW]\d{4} |WARNING: All log messages before absl::InitializeLog)")
-_LOSS = re.compile(r"gloo|coordination|heartbeat|nccl|unavailable|deadline_exceeded", re.IGNORECASE)
-_LOST = (
-    "another process of this run was lost, and the run stopped; start all of them again: "
-    "the same commands go on from the last checkpoint."
-)
+if TYPE_CHECKING:  # these start JAX
+    from dps_jax.pipelines.plane import Sums
+    from dps_jax.pipelines.restore_file import FileOptions
+    from dps_jax.pipelines.stream import Place, Planes
+    from dps_jax.pipelines.stream_file import Job
+    from dps_jax.pipelines.stream_light import Light
+    from dps_jax.weights import Network
+
+_MISSING = "--scheduler needs Dask, which is not installed: pip install 'dps-jax[cluster]'."
+_PATIENCE_S = 20.0
+# Pieces of one task: one is read while another is computed, and no more are lost with a worker.
+_PER_TASK = 4
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Where the processes of a run meet; without an address JAX finds it in the environment."""
-
-    coordinator: str | None = None
-    processes: int | None = None
-    process_id: int | None = None
-    wait_s: int = 300
-    scheduler: str = ""
-
-    @property
-    def missing(self) -> str:
-        """Return the sentence for processes that did not come."""
-        count = "all" if self.processes is None else f"{self.processes}"
-        where = f"at {self.coordinator}" if self.coordinator else f"as {self.scheduler} says"
-        return (
-            f"expected {count} processes of this run to meet {where} within {self.wait_s} s, and not all of them came; "
-            "start every one, with the same --coordinator and --processes and its own --process-id from 0, "
-            "or wait longer (--wait-s)."
-        )
-
-
-def find(
-    coordinator: str | None, processes: int | None, process_id: int | None, wait_s: int
-) -> Cluster | None:
-    """Return the cluster that the flags or the environment speak of, None for a run of one process.
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Give a client of the scheduler at ``address``.
 
     Raises
     ------
     UserError
-        For flags that do not make a cluster.
+        Where Dask is not installed, nobody answers, or workers die again and again.
     """
-    if wait_s < 1:
-        raise UserError(f"expected --wait-s to be 1 or more, got {wait_s}.")
-    if processes == 1 and not process_id:
-        return None
-    given = {"--coordinator": coordinator, "--processes": processes, "--process-id": process_id}
-    if all(value is None for value in given.values()):
-        return _from_environment(wait_s)
-    lacking = [name for name, value in given.items() if value is None]
-    if lacking:
-        raise UserError(
-            f"expected --coordinator HOST:PORT, --processes N and --process-id I together, got no {lacking[0]}."
-        )
-    if not re.fullmatch(r".+:\d{1,5}", str(coordinator)):
-        raise UserError(f"expected --coordinator as HOST:PORT, got {coordinator}.")
-    if not 0 <= int(process_id or 0) < int(processes or 0):
-        raise UserError(
-            f"expected --process-id from 0 to one below --processes ({processes}), got {process_id}."
-        )
-    return Cluster(coordinator, processes, process_id, wait_s)
-
-
-def _from_environment(wait_s: int) -> Cluster | None:
-    """Return the cluster of a scheduler whose environments JAX knows, where it started more than one process."""
-    known = os.environ
-    for scheduler, count, needed in (
-        ("SLURM", "SLURM_NTASKS", ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")),
-        ("Open MPI", "OMPI_COMM_WORLD_SIZE", ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_RANK")),
-    ):
-        number = known.get(count, "")
-        if number.isdigit() and int(number) > 1 and all(name in known for name in needed):
-            return Cluster(processes=int(number), wait_s=wait_s, scheduler=scheduler)
-    if "KUBERNETES_SERVICE_HOST" in known and "JOB_COMPLETION_INDEX" in known:
-        return Cluster(wait_s=wait_s, scheduler="Kubernetes")
-    if "," in known.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in known:
-        return Cluster(wait_s=wait_s, scheduler="the TPU pod")
-    return None
-
-
-def join(cluster: Cluster) -> None:
-    """Meet the other processes; to be called in the child, before anything is computed.
-
-    Raises
-    ------
-    UserError
-        If the environment lacks what JAX needs to know.
-    """
-    os.environ.setdefault("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")
-    import jax
-
     try:
-        jax.distributed.initialize(
-            cluster.coordinator,
-            cluster.processes,
-            cluster.process_id,
-            initialization_timeout=cluster.wait_s,
-            heartbeat_timeout_seconds=SILENCE_S,
-            shutdown_timeout_seconds=_SHUTDOWN_S,
-        )
-    except (ValueError, RuntimeError) as problem:
-        if "DEADLINE" in str(problem):
-            raise UserError(cluster.missing) from None
+        from distributed import Client
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise UserError(_MISSING) from None
+    try:
+        client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as problem:
         raise UserError(
-            f"the processes of this run could not be found as {cluster.scheduler or 'the flags'} says "
-            f"({str(problem).splitlines()[0]}); give --coordinator, --processes and --process-id."
+            f"no Dask scheduler answers at {address} ({' '.join(str(problem).split())[:120] or 'timed out'}); "
+            "start one with `dask scheduler`, and give the address that it prints with --scheduler."
         ) from None
-    JOINED.set()
-    os.write(2, _MARK)
+    try:
+        yield client
+    except KilledWorker as problem:
+        raise UserError(
+            f"a task was given up after several workers had died with it ({str(problem)[:120]}); look at the workers' "
+            "logs: too little memory is the usual cause, for which --memory-limit is a help."
+        ) from None
+    finally:
+        client.close()
 
 
-def explained(problem: Exception) -> Exception:
-    """Return an error of the network between processes as one that a user can act on; others as they are."""
-    return UserError(_LOST) if _LOSS.search(str(problem)) else problem
+def run_files(
+    client: Any, todo: Sequence[Outcome], options: FileOptions, weights: Path | None, limit: int | None
+) -> Iterator[Outcome]:
+    """Restore whole files on the workers; in their order."""
+    weights = None if weights is None else weights.resolve()
+    futures = [
+        client.submit(
+            _one_file, one.source.resolve(), one.target.resolve(), options, weights, limit, pure=False
+        )
+        for one in todo
+    ]
+    for one, future in zip(todo, futures, strict=True):
+        one.lines[:], one.problem = future.result()
+        yield one
 
 
-def guard(cluster: Cluster) -> int | None:
-    """Go on in a child, None there; return its exit code in the parent once it ended, everything said.
+def _one_file(
+    source: Path, target: Path, options: FileOptions, weights: Path | None, limit: int | None
+) -> tuple[list[str], str]:
+    """Restore one file, on a worker; return its log and its problem."""
+    configure_jax()
+    from dps_jax.pipelines.restore_file import restore_file
 
-    Where there is no ``fork`` (Windows) the process goes on by itself.
-    """
-    if not hasattr(os, "fork"):
-        return None
-    sys.stdout.flush()
-    sys.stderr.flush()
-    read, write = os.pipe()
-    parent, child = os.getpid(), os.fork()
-    if not child:
-        os.dup2(write, 2)
-        os.close(read)
-        os.close(write)
-        threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
-        return None
-    os.close(write)
-    # Ctrl-C reaches the child by itself, which says so; what ends the parent politely is to end the child.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
-    joined = _pass_on(read)
-    _, status = os.waitpid(child, 0)
-    signal.signal(signal.SIGINT, before)
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGABRT:
-        return complain(_LOST if joined else cluster.missing)
-    return 128 - code if code < 0 else code
+    def work(one: Outcome) -> None:
+        restore_file(source, target, options, _network(weights), limit=limit, log=one.lines.append)
+
+    done = attempt(work, Outcome(source, target))
+    return done.lines, done.problem
 
 
-def _end_without(parent: int) -> None:
-    """End this process when its parent is gone: nobody would read what it says."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+class TileRunner:
+    """Runs the pieces of a job on the workers; what ``stream_file`` takes as its runner."""
+
+    def __init__(self, client: Any, weights: Path | None) -> None:
+        self.client, self.weights = client, None if weights is None else weights.resolve()
+
+    def __call__(
+        self, job: Job, channel: int, out: Planes, places: Sequence[Place], light: Light
+    ) -> Iterator[Sums]:
+        """Yield the sums of each piece in their order."""
+        restorer = job.restorers[channel]
+        folder = Path(getattr(out, "folder", "")).resolve()
+        shared = (
+            job.image.path.resolve(),
+            folder,
+            job.systems[channel],
+            job.options.output_pixel_size_nm,
+            (restorer.tile_px, restorer.align_px, restorer.orientations),
+            self.weights,
+            light,
+        )
+        shares = [places[k : k + _PER_TASK] for k in range(0, len(places), _PER_TASK)]
+        futures = [self.client.submit(_one_share, share, *shared, pure=False) for share in shares]
+        try:
+            for future in futures:
+                yield from future.result()
+        finally:
+            self.client.cancel(futures)
 
 
-def _pass_on(read: int) -> bool:
-    """Copy a child's standard error to ours until it ends, without C++'s last words; tell whether it had joined."""
-    joined = fatal = False
-    with os.fdopen(read, "rb") as lines:
-        for line in lines:
-            joined = joined or line == _MARK
-            fatal = fatal or bool(_FATAL.match(line))
-            if not (fatal or line == _MARK or _NOISE.match(line)):
-                sys.stderr.buffer.write(line)
-                sys.stderr.flush()
-    return joined
+def _one_share(
+    places: Sequence[Place],
+    source: Path,
+    folder: Path,
+    system: Any,
+    output_pixel_size_nm: float | None,
+    cut: tuple[int, int, int],
+    weights: Path | None,
+    light: Light,
+) -> list[Sums]:
+    """Restore some pieces of a file, on a worker, into the OME-Zarr that is being made."""
+    configure_jax()
+    from dps_jax.io import open_image
+    from dps_jax.io.zarr_write import open_planes
+    from dps_jax.pipelines.plane import PlaneRestorer, lay_grids
+    from dps_jax.pipelines.stream import run_share
+
+    network = _network(weights)
+    tile_px, align_px, orientations = cut
+    with open_image(source) as image:
+        grids = lay_grids(image.sides, system, network, output_pixel_size_nm)
+        restorer = PlaneRestorer(
+            network, grids, tile_px=tile_px, orientations=orientations, align_px=align_px
+        )
+        return list(run_share(restorer, image, open_planes(folder), places, light))
+
+
+@lru_cache(maxsize=2)
+def _network(weights: Path | None) -> Network:
+    from dps_jax.weights import load_network
+
+    return load_network(path=weights)

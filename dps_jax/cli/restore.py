@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dps_jax import _checks
+from dps_jax import __version__, _checks
 from dps_jax.cli import parsing, say
+from dps_jax.cli.batch import ABREAST, Outcome, run_batch, run_here
 from dps_jax.cli.outputs import expand, made_folder, pair_outputs, run_each
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
+from dps_jax.io.images import names_zarr
 
 if TYPE_CHECKING:  # these start JAX
     from dps_jax.pipelines.restore_file import FileOptions
+    from dps_jax.pipelines.stream_file import Runner
     from dps_jax.weights import Network
 
 _POSITIVE = (
@@ -87,6 +91,9 @@ class Arguments:
     memory_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
     """Memory to stay within, such as 3GB; by default half of what is free. What does not fit is restored tile by tile,
     from disk to disk."""
+    scheduler: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Address of a running Dask scheduler, such as tcp://host:8786, whose workers see the same files: they share the
+    files of a batch or, of a single image, the tiles (for which the output is an OME-Zarr)."""
     dry_run: bool = False
     """Say how each file would be restored, with what memory and in what time; write nothing."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
@@ -114,14 +121,64 @@ def run(arguments: Arguments) -> int:
         from dps_jax.weights import load_network
 
         network = load_network(path=arguments.weights)
-        if len(targets) == 1:
-            _restore(arguments, network, limit, *targets[0])
+        if folder is None:
+            with _runner(arguments, targets[0][1]) as runner:
+                _restore(arguments, network, limit, runner, *targets[0])
             return 0
-        return run_each(
-            lambda source, target: _restore(arguments, network, limit, source, target),
-            targets,
-            done="restored",
+        return _batch(arguments, network, limit, targets, folder)
+
+
+def _batch(
+    arguments: Arguments, network: Network, limit: int | None, targets: list[tuple[Path, Path]], folder: Path
+) -> int:
+    """Restore files into a folder, and remember there which are done."""
+    from dps_jax.io.manifest import Manifest
+    from dps_jax.pipelines.budget import default_limit
+    from dps_jax.pipelines.restore_file import restore_file
+
+    options = _options(arguments)
+    settings = {**asdict(options), "weights": network.sha256, "version": __version__}
+    share = (default_limit() if limit is None else limit) // (ABREAST if len(targets) > 1 else 1)
+
+    def work(one: Outcome) -> None:
+        restore_file(
+            one.source,
+            one.target,
+            options,
+            network,
+            limit=share,
+            log=one.lines.append,
+            progress=one.progress,
         )
+
+    manifest = Manifest(folder, settings)
+    if arguments.scheduler is None:
+        return run_batch(targets, manifest, lambda todo: run_here(work, todo))
+    from dps_jax.cli import cluster
+
+    with cluster.connected(arguments.scheduler) as client:
+        return run_batch(
+            targets,
+            manifest,
+            lambda todo: cluster.run_files(client, todo, options, arguments.weights, limit),
+        )
+
+
+@contextlib.contextmanager
+def _runner(arguments: Arguments, target: Path) -> Iterator[Runner | None]:
+    """Give what runs the tiles of a single image: nothing special, or a cluster."""
+    if arguments.scheduler is None:
+        yield None
+        return
+    if not names_zarr(target):
+        raise UserError(
+            f"expected an OME-Zarr (.zarr) as output with --scheduler, into which workers can write at once, got "
+            f"{target}; or give several files and a folder."
+        )
+    from dps_jax.cli import cluster
+
+    with cluster.connected(arguments.scheduler) as client:
+        yield cluster.TileRunner(client, arguments.weights)
 
 
 def _plan(arguments: Arguments, targets: list[tuple[Path, Path]], limit: int | None) -> int:
@@ -177,11 +234,19 @@ def _check_numbers(arguments: Arguments) -> None:
         )
 
 
-def _restore(arguments: Arguments, network: Network, limit: int | None, source: Path, target: Path) -> None:
+def _restore(
+    arguments: Arguments,
+    network: Network,
+    limit: int | None,
+    runner: Runner | None,
+    source: Path,
+    target: Path,
+) -> None:
     from dps_jax.pipelines.restore_file import restore_file
 
     with LateProgress(f"restoring {source.name}") as progress:
-        restore_file(source, target, _options(arguments), network, limit=limit, log=say, progress=progress)
+        options = _options(arguments)
+        restore_file(source, target, options, network, limit=limit, log=say, progress=progress, runner=runner)
 
 
 def _options(arguments: Arguments) -> FileOptions:

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import tyro
 
 from dps_jax import __version__
-from dps_jax.cli import cluster, parsing, say, share_cores
+from dps_jax.cli import parsing, processes, say, share_cores
 from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
 from dps_jax.training.config import TrainConfig
-from dps_jax.training.config_files import read_config, to_dict
+from dps_jax.training.config_files import differences, read_config, to_dict
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ def run(arguments: Arguments) -> int:
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
     _check_folder(folder, config)
-    found = cluster.find(arguments.coordinator, arguments.processes, arguments.process_id, arguments.wait_s)
+    found = processes.find(arguments.coordinator, arguments.processes, arguments.process_id, arguments.wait_s)
     if found is None:
         return _work(config, folder, output, arguments.devices)
-    code = cluster.guard(found)
+    code = processes.guard(found)
     if code is not None:
         return code
     share_cores(config.common_parts // (found.processes or config.common_parts))
-    cluster.join(found)
+    processes.join(found)
     try:
         return _work(config, folder, output, arguments.devices)
     except Exception as problem:
-        raise cluster.explained(problem) from problem
+        raise processes.explained(problem) from problem
 
 
 def _work(config: TrainConfig, folder: Path, output: Path, devices: int | None) -> int:
@@ -153,26 +153,17 @@ def _check_folder(folder: Path, config: TrainConfig) -> None:
     if not path.exists():
         return
     try:
-        found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(to_dict(config))
+        other = differences(json.loads(path.read_text(encoding="utf-8")), config)
     except (OSError, ValueError, AttributeError, RecursionError):  # cut short, or not what was written
         raise UserError(f"{path} is damaged; remove {folder} or choose another --run folder.") from None
-    # A run may go on with another layout over devices.
-    names = (name for name in found.keys() | wanted.keys() if not name.startswith("parallel."))
-    other = sorted(name for name in names if found.get(name) != wanted.get(name))
     if other:
-        differences = ", ".join(f"{k} {found.get(k)} there and {wanted.get(k)} here" for k in other[:5])
+        said = ", ".join(
+            f"{name} {there} there and {here} here" for name, (there, here) in [*other.items()][:5]
+        )
         raise UserError(
-            f"{folder} holds a run of other settings ({differences}); go on with its settings, or choose another --run "
-            "folder."
+            f"{folder} holds a run of other settings ({said}); go on with its settings, or choose another --run folder."
         )
     say(f"going on with the run in {folder}")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 @contextlib.contextmanager

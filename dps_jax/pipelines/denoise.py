@@ -22,7 +22,6 @@ from dps_jax.metrics.noise import out_of_band_noise
 from dps_jax.optics.otf import radial_frequency
 from dps_jax.pipelines.photometry import Light, weigh_light
 from dps_jax.pipelines.tiling import mirrored, plan_tiles
-from dps_jax.training.denoise_data import noise_channel
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 
@@ -119,6 +118,9 @@ def denoise(
     else:
         dark = _dark_variance(stack, light.gain, light.offset, level, abbe_px)
         local = bool(network.header.get("config", {}).get("local_noise", True))
+        # Imported where it is needed: the making of training data brings half a second of SciPy.
+        from dps_jax.training.denoise_data import noise_channel
+
         sigma = noise_channel(above / unit, photons=photons, dark_variance=dark / unit**2, local=local)
         out = np.stack(
             [

@@ -254,7 +254,7 @@ def _stream(
                 result = moved[offset] if good[offset] else frame
                 write(start + offset, as_type(result, dtype))
                 if write_flow is not None:
-                    write_flow(start + offset, flow[offset])
+                    write_flow(flow[offset])
                 if good[offset] and tally.wants(start + offset):
                     tally.keep(start + offset, _seen(frame, channel), _seen(result, channel))
             tally.add(start, batch.measures, len(raw))

@@ -6,19 +6,21 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dps_jax import __version__
 from dps_jax.io import UserError, check_output, open_image
-from dps_jax.pipelines.adapt import Adaptation, adapt
 from dps_jax.pipelines.budget import default_limit
 from dps_jax.pipelines.chain import Chained, run_chain
 from dps_jax.pipelines.file_checks import check_light, check_scales
 from dps_jax.pipelines.file_planes import FilePlanes, read_planes
 from dps_jax.pipelines.report import Report
 from dps_jax.pipelines.restore import Progress
-from dps_jax.pipelines.stream_file import Job, Runner, plan_job, stream_file
+from dps_jax.pipelines.stream_file import Job, Runner, plan_job, refuse_what_needs_all, stream_file
 from dps_jax.weights import Network
+
+if TYPE_CHECKING:
+    from dps_jax.pipelines.adapt import Adaptation
 
 Log = Callable[[str], None]
 
@@ -70,6 +72,8 @@ def restore_file(
         For physics out of range; see :class:`OpticalSystem` and :func:`restore`.
     """
     with planned(source, target, options, network, limit=limit) as job:
+        if runner is not None:
+            refuse_what_needs_all(job, "is restored tile by tile by the workers")
         if job.streamed or runner is not None:
 
             def describe(job: Job, reports: Sequence[Report], notes: tuple[str, ...]) -> dict[str, Any]:
@@ -123,6 +127,8 @@ def _in_memory(
         prefix = f"channel {number + 1}: " if count > 1 else ""
         used = network
         if options.adapt:
+            from dps_jax.pipelines.adapt import adapt  # training is imported by nobody else here
+
             used, told = adapt(
                 network,
                 stack,

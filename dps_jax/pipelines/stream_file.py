@@ -124,12 +124,22 @@ def plan_job(image: RegionImage, target: Path, options: Any, network: Network, l
     disk = check_disk(target, image.planes * out[0] * out[1])
     job = Job(image, target, options, systems, restorers, budget, size, origin, notes, disk)
     if job.streamed:
-        _refuse_what_needs_all(job)
+        refuse_what_needs_all(
+            job,
+            f"would need {in_words(budget.whole)} of memory, more than the limit of {in_words(limit)}, so it is "
+            "restored tile by tile",
+        )
     return job
 
 
-def _refuse_what_needs_all(job: Job) -> None:
-    """Refuse options that look at the whole image at once."""
+def refuse_what_needs_all(job: Job, why: str) -> None:
+    """Refuse options that look at the whole image at once, where it is restored tile by tile.
+
+    Raises
+    ------
+    UserError
+        For such an option; ``why`` says in the message why there are tiles.
+    """
     options = job.options
     asked = {
         "--steady-frames": options.steady_frames,
@@ -142,9 +152,8 @@ def _refuse_what_needs_all(job: Job) -> None:
     for name, given in asked.items():
         if given:
             raise UserError(
-                f"{job.image.path} would need {in_words(job.budget.whole)} of memory, more than the limit of "
-                f"{in_words(job.budget.limit)}, so it is restored tile by tile, and {name} needs all of it; "
-                f"leave {name.split()[0]} out, raise --memory-limit, or crop the image."
+                f"{job.image.path} {why}, and {name} needs all of it; leave {name.split()[0]} out, or crop the image "
+                "or raise --memory-limit until it fits."
             )
 
 

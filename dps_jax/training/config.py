@@ -91,6 +91,9 @@ class FolderConfig:
     """Camera units per photon; by default estimated from the mean-variance line of each image."""
     offset: float | None = None
     """Camera value in the dark; by default estimated from the mean-variance line of each image."""
+    memory_gb: float = 4.0
+    """Memory for the pixels of the folder in GB (8 bytes each); of a larger one files are read again as they are
+    drawn. The run is the same whatever it is."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,7 @@ def _check_ranges(config: TrainConfig) -> None:
         if not 0 <= value <= 1:
             raise ValueError(f"expected {name} between 0 and 1, got {value!r}")
     _checks.positive("images.gain", images.gain)
+    _checks.positive("images.memory_gb", images.memory_gb)
     for name, value in {
         **objective.weights,
         "shrunk": objective.shrunk,

@@ -21,6 +21,36 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
+# Where things lie is no part of what a run is: it may go on on other devices and with other memory.
+_PLACES = ("parallel.", "images.memory_gb")
+
+
+def differences(stored: Any, config: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the settings, by dotted name, in which a stored config and this one are different runs: (there, here).
+
+    Settings that did not exist when it was stored have their defaults there.
+
+    Raises
+    ------
+    ValueError
+        If what was stored is no table of settings.
+    """
+    if not isinstance(stored, dict):
+        raise ValueError(f"expected a table of settings, got {type(stored).__name__}")
+    here, usual = _flat(to_dict(config)), _flat(to_dict(type(config)()))
+    there = {**usual, **_flat(stored)}
+    names = sorted(name for name in here.keys() | there.keys() if not name.startswith(_PLACES))
+    pairs = {name: (there.get(name), here.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dps_jax.io import UserError, check_values, read_image
-from dps_jax.metrics.light import background_level, brightness
 from dps_jax.metrics.noise import PhotonScale, estimate_photon_scale
 from dps_jax.operators.sampling import resample_region
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.training.config import FolderConfig, TrainConfig
+from dps_jax.training.planes import FilePlanes, Plane, Read, plane_in_photons
 from dps_jax.training.psf_bank import SCALE
 from dps_jax.training.scale_transfer import MARGIN_PX, Measured, log_uniform
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One image in photons ``(y, x)``, and the factor that brings it to the canonical sampling.
-
-    ``level`` is the constant background and ``brightest`` what bright structures have above it, both in photons per
-    pixel of the image.
-    """
-
-    photons: np.ndarray
-    factor: float
-    level: float
-    brightest: float
 
 
 def _system(config: FolderConfig, pixel_size_nm: float | None, path: Path) -> OpticalSystem:
@@ -55,26 +40,11 @@ def _scale(config: FolderConfig, image: np.ndarray, cutoff: float) -> PhotonScal
     )
 
 
-def plane_in_photons(
-    image: np.ndarray, scale: PhotonScale, *, factor: float, abbe_px: float, background: float | None = None
-) -> Plane:
-    """Return an image ``(y, x)`` in camera units as counts of photons, which alone can be split.
-
-    ``background`` is the constant background in camera units, by default measured, as for a restoration.
-    """
-    photons = np.maximum(np.rint((image.astype(np.float64) - scale.offset) / scale.gain), 0)
-    level = background_level(photons, abbe_px=abbe_px)
-    if background is not None:
-        level = max((background - scale.offset) / scale.gain, 0.0)
-    # At least one photon above the background in a canonical pixel: an empty image has no brightest structures.
-    return Plane(photons, factor, level, max(brightness(photons - level, abbe_px=abbe_px), factor**2))
-
-
 class ImagePatches:
     """Random patches of images in photons, their photons split like those of the scenes."""
 
     def __init__(self, planes: Sequence[Plane], config: TrainConfig) -> None:
-        self.planes = planes
+        self.planes: Sequence[Plane] = planes
         self.shares = config.objective.split_shares
         self.shrinkage = config.objective.shrinkage
         self.brightness = config.scenes.brightness
@@ -150,9 +120,15 @@ class FolderPatches(ImagePatches):
         paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".tif", ".tiff"))
         if not paths:
             raise UserError(f"expected TIFF files in the folder {folder}, found none")
-        self.planes = [plane for path in paths for plane in self._planes(config.images, path)]
+        self.planes = FilePlanes(
+            paths,
+            lambda path: self._examine(config.images, path),
+            _planes_of,
+            memory_bytes=1e9 * config.images.memory_gb,
+        )
 
-    def _planes(self, config: FolderConfig, path: Path) -> list[Plane]:
+    def _examine(self, config: FolderConfig, path: Path) -> list[Read]:
+        """Measure the planes of a file, or refuse it."""
         image = read_image(path)
         check_values(image)
         system = _system(config, config.pixel_size_nm or image.pixel_size_nm, path)
@@ -163,9 +139,16 @@ class FolderPatches(ImagePatches):
                 f"expected images of at least {need} px a side for patches of {self.patch_px} px, "
                 f"got {image.data.shape} in {path}"
             )
-        planes = image.data.reshape(-1, *image.data.shape[-2:]).astype(np.float64)
         out = []
-        for plane in planes:
+        for data in image.data.reshape(-1, *image.data.shape[-2:]):
+            plane = data.astype(np.float64)
             scale = _scale(config, plane, float(1 / system.abbe_px))
-            out.append(plane_in_photons(plane, scale, factor=factor, abbe_px=float(system.abbe_px)))
+            out.append(
+                Read(plane_in_photons(plane, scale, factor=factor, abbe_px=float(system.abbe_px)), scale)
+            )
         return out
+
+
+def _planes_of(path: Path) -> np.ndarray:
+    data = read_image(path).data
+    return data.reshape(-1, *data.shape[-2:])

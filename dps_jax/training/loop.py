@@ -15,7 +15,7 @@ from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 from dps_jax.training.config import ParallelConfig, TrainConfig
-from dps_jax.training.config_files import to_dict
+from dps_jax.training.config_files import differences, to_dict
 from dps_jax.training.run_log import Report, RunLog
 from dps_jax.training.throughput import speed_of
 from dps_jax.training.watch import Watch
@@ -193,16 +193,12 @@ def _claim(folder: Path, config: Any, *, writes: bool) -> None:
     The layout over devices is no part of what a run is: it may go on with another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, mine = folder / "config.json", to_dict(config)
+    path = folder / "config.json"
     if path.exists():
-        if _essence(json.loads(path.read_text(encoding="utf-8"))) != _essence(mine):
+        if differences(json.loads(path.read_text(encoding="utf-8")), config):
             raise ValueError(
                 f"expected {folder} to be empty or a run of this config, found a run of another one"
             )
     elif writes:
         with atomic_path(path) as temporary:  # half a config would make the run look like another one's
-            temporary.write_text(json.dumps(mine, indent=1), encoding="utf-8")
-
-
-def _essence(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "parallel"}
+            temporary.write_text(json.dumps(to_dict(config), indent=1), encoding="utf-8")

@@ -73,6 +73,11 @@ def split_over(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
+def on_every(mesh: Mesh) -> NamedSharding:
+    """Sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def mean_over_devices(
     mesh: Mesh, loss: Callable[[Any, Any], tuple[Any, Any]], *, above: int = 0
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
@@ -145,5 +150,5 @@ def _from_host(value: Any, layout: NamedSharding) -> jax.Array:
 
 def whole(state: Any) -> Any:
     """Return arrays on the host, whole in every process, wherever their parts lie."""
-    layout = jax.tree.map(lambda a: NamedSharding(a.sharding.mesh, PartitionSpec()), state)
+    layout = jax.tree.map(lambda a: on_every(a.sharding.mesh), state)
     return jax.device_get(jax.device_put(state, layout))

@@ -25,7 +25,7 @@ from dps_jax.operators.forward import camera_image
 from dps_jax.optics.psf import airy_psf, gaussian_psf
 from dps_jax.training.config import OptimizerConfig, TrainConfig
 from dps_jax.training.psf_bank import SCALE
-from dps_jax.training.sharding import MODEL, mean_over_devices, state_layout
+from dps_jax.training.sharding import MODEL, mean_over_devices, on_every, state_layout
 from dps_jax.typing import Array, Key, Params, Scalars
 
 State = dict[str, Any]
@@ -225,6 +225,7 @@ def step_of(
     Of a step whose loss, gradient or update is not finite nothing is kept but its number: parameters and optimiser
     state stay as they were, since one NaN would spoil all that was learned.
     """
+    divided = mesh if mesh is not None and mesh.shape[MODEL] > 1 else None
     if mesh is not None:
         loss_of = mean_over_devices(mesh, loss_of, above=shard_above)
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
@@ -233,6 +234,9 @@ def step_of(
 
     def step(state: State, batch: dict[str, Array]) -> tuple[State, Scalars]:
         (loss, terms), gradient = value_and_grad(state["params"], batch)
+        if divided is not None:
+            # Muon needs whole matrices; left to divide it, XLA's compiler did not come to an end on eight devices.
+            gradient, state = jax.lax.with_sharding_constraint((gradient, state), on_every(divided))
         update, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], update)
         norms = {
@@ -250,8 +254,8 @@ def step_of(
             new["skipped"] = _count(state["skipped"], sound)
             said |= {"skipped": new["skipped"]["in_all"], "skipped_in_a_row": new["skipped"]["in_a_row"]}
         new["step"] = state["step"] + 1
-        if mesh is not None and mesh.shape[MODEL] > 1:
-            new = jax.lax.with_sharding_constraint(new, state_layout(mesh, new, above=shard_above))
+        if divided is not None:
+            new = jax.lax.with_sharding_constraint(new, state_layout(divided, new, above=shard_above))
         return new, said
 
     return jax.jit(step, donate_argnums=0)

@@ -7,11 +7,14 @@ import sys
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
 
+from dps_jax import io, models
 from dps_jax.cli import main
+from dps_jax.weights import save_network
 
 PIXEL_NM = 65.0
 PYTHON = os.environ.get("DPS_JAX_PYTHON", sys.executable)
@@ -145,3 +148,21 @@ def opened():
             return file.asarray(), file.series[0].axes, micron, metadata
 
     return read
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory):
+    """A file of an untrained network of a few features: quick to compile, and its geometry is that of a trained one."""
+    module = models.build("res_u_dbpn", {"channels": (4, 8), "iterates": (2,), "abbe_px": 2.5})
+    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_network(path, module, params, abbe_px=2.5, header={})
+    return path
+
+
+@pytest.fixture
+def noisy_zarr(scratch, rng):
+    """An OME-Zarr of 200 x 260 counts, larger than a few tiles of 64 px."""
+    data = rng.poisson(5 + 100 * rng.random((200, 260)) ** 4).astype(np.uint16)
+    io.write_image(scratch / "noisy.zarr", data, axes="YX", pixel_size_nm=PIXEL_NM, description={})
+    return "noisy.zarr"

@@ -57,7 +57,7 @@ FLAGS = {  # options beside a good image and good optics, and what is said
     "output pixel zero": ("--output-pixel-size-nm 0", "--output-pixel-size-nm .* above 0, got 0"),
     "output pixel negative": ("--output-pixel-size-nm -5", "--output-pixel-size-nm .* above 0, got -5"),
     "output pixel too coarse": ("--output-pixel-size-nm 190", "at most 187.5, the Abbe period .* got 190"),
-    "output pixel too fine": ("--output-pixel-size-nm 0.001", "GB of memory, more than is free"),
+    "output pixel too fine": ("--output-pixel-size-nm 0.001", r"would need 6.92e\+04 GB, and its disk has"),
     "radius zero": ("--background-radius-nm 0", "--background-radius-nm .* above 0, got 0"),
     "radius negative": ("--background-radius-nm -500", "--background-radius-nm .* above 0, got -500"),
     "radius in pixels": ("--background-radius-nm 50", "got 50, less than a pixel of 65 nm"),

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from dps_jax import io
+from dps_jax.io.manifest import NAME
 from dps_jax.solvers import subtract_background
 from dps_jax.weights import released_path
 
@@ -134,13 +135,17 @@ def test_folder(cli, save, cell, scratch, output):
     save("a.tif", cell)
     save("b.tiff", cell.T)
     assert cli("restore", "a.tif", "b.tiff", "-o", output, *OPTICS).code == 0
-    assert sorted(path.name for path in (scratch / output).iterdir()) == ["a_restored.tif", "b_restored.tif"]
+    assert sorted(path.name for path in (scratch / output).iterdir()) == [
+        "a_restored.tif",
+        "b_restored.tif",
+        NAME,
+    ]
 
 
 def test_one_file_into_a_folder(cli, save, cell, listing):
     save("a.tif", cell)
     assert cli("restore", "a.tif", "-o", "results", *OPTICS).code == 0
-    assert listing() == ["a.tif", "results", "results/a_restored.tif"]
+    assert listing() == ["a.tif", "results", "results/a_restored.tif", f"results/{NAME}"]
 
 
 def test_one_bad_file_of_three(cli, save, cell, scratch, listing):
@@ -154,6 +159,7 @@ def test_one_bad_file_of_three(cli, save, cell, scratch, listing):
     assert [name for name in listing() if name.startswith("out/")] == [
         "out/a_restored.tif",
         "out/c_restored.tif",
+        f"out/{NAME}",
     ]
     assert cli("restore", "a.tif", "-o", "alone.tif", *OPTICS).code == 0
     assert (scratch / "alone.tif").read_bytes() == (scratch / "out/a_restored.tif").read_bytes()

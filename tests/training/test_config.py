@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dps_jax.training.config import FolderConfig, TrainConfig
-from dps_jax.training.config_files import from_dict, read_config, to_dict
+from dps_jax.training.config import FolderConfig, ParallelConfig, TrainConfig
+from dps_jax.training.config_files import differences, from_dict, read_config, to_dict
 
 
 def test_round_trip_through_json(make_config):
@@ -164,6 +164,7 @@ REFUSED = [
     ({"optimizer": {"name": "sgd"}}, "optimizer.name to be one of 'adam', 'muon', got 'sgd'"),
     ({"images": {"folder": 3}}, "config.images.folder to be a path, got 3"),
     ({"images": {"share": -0.5}}, "images.share between 0 and 1, got -0.5"),
+    ({"images": {"memory_gb": 0}}, "images.memory_gb to be a finite number above 0"),
     ({"images": {"gain": 0}}, "images.gain to be a finite number above 0"),
     ({"objective": {"split_shares": 0.5}}, "config.objective.split_shares to be a list, got 0.5"),
     ({"objective": {"split_shares": [0.5, 1.0]}}, "objective.split_shares between 0 and 1"),
@@ -199,6 +200,21 @@ def test_refuses(values, message):
 def test_a_batch_is_shared_between_the_two_tasks(make_config, share, shrunk, parts):
     config = make_config(batch=8, objective={"shrunk_share": share})
     assert (config.shrunk_count, config.common_parts) == (shrunk, parts)
+
+
+def test_what_tells_one_run_from_another(make_config):
+    config = make_config(parallel=ParallelConfig(model_shards=4), images=FolderConfig(memory_gb=1.0))
+    stored = json.loads(json.dumps(to_dict(make_config())))
+    assert differences(stored, config) == {}  # where things lie does not
+    del stored["most_skipped"], stored["optimizer"]["ema_decay"]  # of a version that did not have them
+    assert differences(stored, config) == {}
+    stored["scenes"]["abbe_px"] = 3.0
+    stored["optimizer"]["ema_decay"] = 0.9
+    stored["gone"] = 1
+    told = {"gone": (1, None), "optimizer.ema_decay": (0.9, 0.0), "scenes.abbe_px": (3.0, 2.5)}
+    assert differences(stored, config) == told
+    with pytest.raises(ValueError, match="expected a table of settings, got list"):
+        differences([], config)
 
 
 def test_weights_leave_out_terms_of_zero(make_config):

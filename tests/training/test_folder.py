@@ -1,5 +1,6 @@
 """Training on a user's own images: photons at the canonical sampling, or a sentence that says what is missing."""
 
+import grain
 import numpy as np
 import pytest
 
@@ -7,7 +8,8 @@ from dps_jax.io import UserError
 from dps_jax.metrics.noise import PhotonScale
 from dps_jax.training.config import FolderConfig
 from dps_jax.training.data import make_batches
-from dps_jax.training.folder import FolderPatches, plane_in_photons
+from dps_jax.training.folder import FolderPatches
+from dps_jax.training.planes import plane_in_photons
 
 OPTICS = {"na": 1.4, "wavelength_nm": 525.0}
 ABBE_NM = 525.0 / 2.8
@@ -67,6 +69,27 @@ def test_batches_mix_folder_and_scenes(tmp_path, rng, config_for, imagej_tiff, b
         assert first["input"].shape == (4, 32, 32)
         assert set(first) == {"input", "target", "photons"}
         assert not np.array_equal(first["input"], first["target"])
+
+
+def test_a_folder_larger_than_the_memory_gives_the_same_batches(
+    tmp_path, rng, config_for, imagej_tiff, blobs
+):
+    for name in "abcd":  # a plane is 96 x 96 numbers of 8 bytes, a file two of them: 147 kB
+        imagej_tiff(tmp_path / f"{name}.tif", 2.0 * rng.poisson(50 * blobs(rng, (96, 96))) + 100, 65.0)
+    imagej_tiff(tmp_path / "e.tif", rng.poisson(30.0, (2, 96, 96)), 65.0)
+    whole, part = (FolderPatches(config_for(memory_gb=gb)) for gb in (1.0, 2e5 / 1e9))
+    assert len(whole.planes) == len(part.planes) == 6
+    read = []
+    part.planes._pixels = lambda path, usual=part.planes._pixels: read.append(path.name) or usual(path)
+    for i in range(12):
+        one, other = (patches.draw(np.random.default_rng(i)) for patches in (whole, part))
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        assert sum(p.nbytes for planes in part.planes._kept.values() for p in planes) <= 2e5
+    assert len(read) > 4
+    assert len(whole.planes._kept) == 5
+    # For Grain, a sequence of planes is a source.
+    assert grain.MapDataset.source(part.planes)[1].brightest == part.planes[1].brightest
+    assert [plane.level for plane in part.planes[1:3]] == [whole.planes[i].level for i in (1, 2)]
 
 
 def test_planes_of_a_stack_are_images_of_their_own(tmp_path, rng, config_for, imagej_tiff):
