@@ -87,6 +87,8 @@ def _stoppable(command: str, words: list[str]) -> int:
             # Libraries may wrap what a signal raised in them, NumPy's import for one.
             if not heard and not isinstance(problem, KeyboardInterrupt):
                 raise
+            for number in heard:  # what is left is to say so
+                signal.signal(number, signal.SIG_IGN)
             ended = heard == {signal.SIGTERM}
             what = "terminated" if ended else "interrupted"
             print(f"\n{what}; {_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)

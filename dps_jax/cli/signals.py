@@ -21,6 +21,7 @@ def heeding_signals() -> Iterator[set[int]]:
     handler of its own or ignores them, nothing is changed.
     """
     heard: set[int] = set()
+    later: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         heard.add(number)
@@ -32,6 +33,7 @@ def heeding_signals() -> Iterator[set[int]]:
             number = signal.Signals(next(iter(heard), signal.SIGINT))
             again = threading.Timer(_LATER_S, _thread.interrupt_main, [number])
             again.daemon = True
+            later.append(again)
             again.start()
         else:
             usual(dropped)
@@ -46,6 +48,8 @@ def heeding_signals() -> Iterator[set[int]]:
             signal.signal(number, stop)
         yield heard
     finally:
+        for again in later:  # some are dropped and raised as well: not twice
+            again.cancel()
         sys.unraisablehook = usual
         for number, old in changed.items():
             signal.signal(number, old)

@@ -69,11 +69,19 @@ def from_dict(kind: type[T], values: dict[str, Any], *, where: str = "config") -
     """
     hints = get_type_hints(kind)
     if not isinstance(values, dict):
-        raise ValueError(f"expected {where} to be a table of settings, got {values!r}")
+        raise ValueError(f"expected {where} to be a table of settings, got {_shown(values)}")
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ValueError(f"expected settings of {where} among {', '.join(hints)}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"expected settings of {where} among {', '.join(hints)}, got {', '.join(unknown)[:200]}"
+        )
     return kind(**{k: _typed(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it was given, cut to a length that can be read."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
@@ -82,13 +90,13 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return _typed_tuple(get_args(hint), value, where)
     if isinstance(value, list):
-        raise ValueError(f"expected {where} to be one value, got {value!r}")
+        raise ValueError(f"expected {where} to be one value, got {_shown(value)}")
     optional = type(None) in get_args(hint)
     if value is None and optional:
         return None
     if Path in get_args(hint):
         if not isinstance(value, (str, Path)):
-            raise ValueError(f"expected {where} to be a path, got {value!r}")
+            raise ValueError(f"expected {where} to be a path, got {_shown(value)}")
         return Path(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and abs(value) >= 2**63 and isinstance(value, int):
@@ -104,7 +112,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         else number
     )
     if not fits:
-        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
+        raise ValueError(f"expected {where} to be {wants}, got {_shown(value)}")
     return float(value) if hint is not int and number else value
 
 
@@ -112,7 +120,7 @@ def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
     many = kinds[-1] is Ellipsis
     if not isinstance(value, (list, tuple)) or not (many or len(value) == len(kinds)):
         wants = "a list" if many else f"a list of {len(kinds)}"
-        raise ValueError(f"expected {where} to be {wants}, got {value!r}")
+        raise ValueError(f"expected {where} to be {wants}, got {_shown(value)}")
     return tuple(_typed(kinds[0], v, f"{where}[{i}]") for i, v in enumerate(value))
 
 

@@ -224,7 +224,11 @@ COMMANDS = [
 ]
 COMPUTING = (
     *("restore_file.run_chain", "solve_file._solved", "evaluate_file.evaluate", "sim_file.reconstruct_sim"),
-    *("register_file.register.build_template", "sim_file.spectral_cutoff"),
+    *(
+        "register_file.register_template.build_template",
+        "sim_file.spectral_cutoff",
+        "restore_file.stream_file",
+    ),
 )
 
 
