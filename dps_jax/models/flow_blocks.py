@@ -94,16 +94,16 @@ def window_mean(maps: Array, sigma_cells: float) -> Array:
 
 
 def normal_equations(template: Array, frame: Array, weights: Array) -> Array:
-    """Return what least squares on the linearised features needs, at every pixel: ``(b, y, x, 5)``.
+    """Return what least squares on the linearised features needs, at every pixel: ``(b, y, x, 6)``.
 
     ``template(r) ~ frame(r) + gradient . step``, weighted per channel: the sums over channels of ``yy, yx, xx`` of the
-    gradient and of its products with the difference. The gradient is that of the template, a mean of many frames: the
+    gradient, of its products with the difference, and the squared difference. The gradient is that of the template, a mean of many frames: the
     noise of a frame's own would make every step shorter. Source: Lucas and Kanade 1981.
     """
     dy, dx = _slope(template, 1), _slope(template, 2)
     difference = weights * (template - frame)
     wy, wx = weights * dy, weights * dx
-    products = (wy * dy, wy * dx, wx * dx, dy * difference, dx * difference)
+    products = (wy * dy, wy * dx, wx * dx, dy * difference, dx * difference, difference * (template - frame))
     return jnp.stack([jnp.sum(p, axis=-1) for p in products], axis=-1)
 
 
@@ -124,7 +124,7 @@ def _slope(features: Array, axis: int) -> Array:
 
 
 def solved(equations: Array, damping: Array) -> Array:
-    """Solve the 2x2 equations ``(b, y, x, 5)`` of :func:`normal_equations`, damped, to steps ``(b, y, x, 2)``."""
+    """Solve the 2x2 equations ``(b, y, x, 6)`` of :func:`normal_equations`, damped, to steps ``(b, y, x, 2)``."""
     yy, yx, xx, ye, xe = (equations[..., i] for i in range(5))
     yy, xx = yy + damping, xx + damping
     determinant = yy * xx - yx * yx
@@ -157,8 +157,8 @@ class FeaturePyramid(nn.Module):
 class FlowLevel(nn.Module):
     """One level: features are matched where the flow so far leads, and a residual is added to it.
 
-    Least squares in windows of several widths propose steps; a few convolutions choose among them, pixel by pixel, and
-    correct the choice. They start as the mean of the proposals.
+    Least squares in windows of several widths propose steps, and no step is a proposal, too; a few convolutions choose
+    among them, pixel by pixel, and correct the choice. They start as the mean of the proposals.
     """
 
     features: int
@@ -186,12 +186,13 @@ class FlowLevel(nn.Module):
         # Steps between pixels of the finer grid; the flow counts coarser ones.
         steps = jnp.stack([solved(mean, damping) for mean in means], axis=-2) / 2
         told = [context, flow, steps.reshape(*flow.shape[:-1], -1)]
-        told += [jnp.log1p(mean[..., :3:2]) for mean in means]
+        told += [jnp.log1p(mean[..., i : i + 1]) for mean in means for i in (0, 2, 5)]
         if self.cost_radius:
             told.append(cost_volume(shrink(template), shrink(warped), self.cost_radius))
         x = ConvAct(self.features, dtype=self.dtype)(jnp.concatenate(told, axis=-1))
         x = ConvAct(self.features, dtype=self.dtype)(x)
-        count = len(self.windows)
+        steps = jnp.concatenate([jnp.zeros_like(flow)[..., None, :], steps], axis=-2)
+        count = len(self.windows) + 1
         head = nn.Conv(2 + count, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head")(x)
         choice = nn.softmax(head[..., 2:], axis=-1)
         return flow + jnp.sum(choice[..., None] * steps, axis=-2) + head[..., :2]

@@ -48,7 +48,7 @@ class FlowUNet(nn.Module):
 
     channels: tuple[int, ...] = (16, 24, 32, 48)
     flow_features: int = 32
-    windows: tuple[float, ...] = (1.5, 4.0)
+    windows: tuple[float, ...] = (1.5, 4.0, 10.0)
     cost_radius: int = 0
     squarings: int = 0
     dtype: str | None = None
