@@ -96,9 +96,9 @@ def window_mean(maps: Array, sigma_cells: float) -> Array:
 def normal_equations(template: Array, frame: Array, weights: Array) -> Array:
     """Return what least squares on the linearised features needs, at every pixel: ``(b, y, x, 6)``.
 
-    ``template(r) ~ frame(r) + gradient . step``, weighted per channel: the sums over channels of ``yy, yx, xx`` of the
-    gradient, of its products with the difference, and the squared difference. The gradient is that of the template, a mean of many frames: the
-    noise of a frame's own would make every step shorter. Source: Lucas and Kanade 1981.
+    ``template(r) ~ frame(r) + gradient . step``, weighted per channel. Sums over channels of ``yy, yx, xx`` of the
+    gradient, of its products with the difference, and of the squared difference. The gradient is that of the template,
+    a mean of many frames: the noise of a frame's own would make every step shorter. Source: Lucas and Kanade 1981.
     """
     dy, dx = _slope(template, 1), _slope(template, 2)
     difference = weights * (template - frame)
