@@ -82,7 +82,8 @@ def first_state(
     key: Key, module: Any, optimizer: optax.GradientTransformation, shape: tuple[int, ...]
 ) -> State:
     """Return the state before the first step of a network that takes images of ``shape``."""
-    params = module.init(key, jnp.zeros(shape, jnp.float32))["params"]
+    # Compiled, since of the network's forward pass, which nobody wants here, nothing is left then.
+    params = jax.jit(lambda k: module.init(k, jnp.zeros(shape, jnp.float32))["params"])(key)
     return {"params": params, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
 
 
