@@ -35,19 +35,25 @@ def draw(seed: int, *, side: int = SIDE, moved_frames: int = MOVED_FRAMES) -> Cl
 
 def draw_real(seed: int, data: Path) -> Clean:
     """Return the same of the mean of a real movie, which does not fire: a semi-real scene."""
-    from dps_jax.io import read_image
-    from dps_jax.pipelines.register import RegisterSettings, build_template
+    import jax.numpy as jnp
 
-    rng = np.random.default_rng(seed)
-    frames = read_image(data / REAL).data.astype(np.float32)
-    mean = build_template(frames, settings=RegisterSettings()).image
-    mean = np.maximum(mean - np.percentile(mean, 0.1), 0)
-    mean /= np.percentile(mean, 99)
-    side = (min(mean.shape) - 2 * MARGIN) // 16 * 16
-    clean = np.repeat(
-        mean[None, : side + 2 * MARGIN, : side + 2 * MARGIN], STILL_FRAMES + 2 * MOVED_FRAMES, 0
-    )
-    return _moved(rng, clean, side, MOVED_FRAMES)
+    from dps_jax.io import read_image
+    from dps_jax.operators import estimate_shift, rigid_flow, warp
+
+    frames = jnp.asarray(read_image(data / REAL).data, jnp.float32)
+    mean = frames[:5].mean(0)
+    for _ in range(3):
+        shift = estimate_shift(frames, mean)
+        mean = warp(frames, rigid_flow(mean.shape, shift - jnp.mean(shift, axis=0, keepdims=True))).mean(0)
+    # The movie is as high as the frame that is wanted: beyond it the scene goes on as its mirror image.
+    scene = np.pad(np.asarray(mean), [(MARGIN, MARGIN), (0, 0)], mode="reflect")
+    wide = SIDE + 2 * MARGIN
+    left = (scene.shape[1] - wide) // 2
+    scene = scene[:wide, left : left + wide]
+    scene = np.maximum(scene - np.percentile(scene, 0.1), 0)
+    scene /= np.percentile(scene, 99)
+    clean = np.repeat(scene[None], STILL_FRAMES + 2 * MOVED_FRAMES, 0)
+    return _moved(np.random.default_rng(seed), clean, SIDE, MOVED_FRAMES)
 
 
 def data_folder() -> Path:
