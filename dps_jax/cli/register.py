@@ -48,9 +48,9 @@ class Arguments:
     """Interpolation: 1, linear; or 3, cubic: sharper, and may fall below 0."""
     largest_shift_px: float = 15.0
     """Largest shift along each axis."""
-    patch_px: int = 32
-    """Side of a patch; 64 where frames are 256 px or more, which are halved to look for motion."""
-    stride_px: int = 16
+    patch_px: int = 24
+    """Side of a patch; 48 where frames are 256 px or more, which are halved to look for motion."""
+    stride_px: int = 12
     """From patch to patch, likewise."""
     save_flow: Given = None
     """Write the flow to this TIFF: float32, two channels dy and dx in px; corrected(r) = frame(r + flow(r))."""

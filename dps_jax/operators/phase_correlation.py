@@ -6,6 +6,9 @@ Images are ``(..., y, x)``. A shift ``(..., 2)`` = (dy, dx) px says where to rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,13 +68,13 @@ def estimate_shift(
     image, template = (jnp.asarray(a, jnp.result_type(a, jnp.float32)) for a in (image, template))
     shape = (image.shape[-2], image.shape[-1])
     window = jnp.asarray(border_window(shape), image.dtype)
-    spectrum = _template_spectrum(template, window, smoothing_sigma_px, whitening)
+    spectrum = matched_spectrum(template, window, smoothing_sigma_px=smoothing_sigma_px, whitening=whitening)
     shift = jnp.zeros((*jnp.broadcast_shapes(image.shape, template.shape)[:-2], 2), image.dtype)
     for index in range(passes):
         moved = warp(image, rigid_flow(shape, shift)) if index else image
         # What is left after the first pass is small, unless that was misled: it may then not go astray again.
         largest = largest_shift_px if index == 0 else min(largest_shift_px, 2.0)
-        shift = shift + _peak(_cross_spectrum(moved, spectrum, window), shape, largest)
+        shift = shift + _peak(cross_spectrum(moved, spectrum, window), shape, largest)
     return jnp.clip(shift, -largest_shift_px, largest_shift_px)
 
 
@@ -100,62 +103,85 @@ def _check(
         raise ValueError(f"expected whitening from 0 to 1, got {whitening!r}")
 
 
-def _windowed(image: Array, window: Array) -> Array:
-    """Subtract the mean under the window, then apply it: no step at the border, nothing at frequency 0."""
-    wide = jnp.broadcast_to(window, image.shape)
-    mean = jnp.sum(image * wide, axis=(-2, -1), keepdims=True) / jnp.sum(window)
-    return (image - mean) * wide
+def matched_spectrum(
+    template: Array, window: Array, *, smoothing_sigma_px: float = 1.0, whitening: float = 0.5
+) -> Array:
+    """Return the conjugate spectrum ``(..., y, x // 2 + 1)`` that images are multiplied by to be correlated.
 
-
-def _template_spectrum(template: Array, window: Array, smoothing_sigma_px: float, whitening: float) -> Array:
-    """Return the template's spectrum, whitened and smoothed, conjugate, on the frequencies of ``fft2``."""
-    spectrum = jnp.fft.fft2(_windowed(template, window))
+    That of the windowed template, on the frequencies of ``rfft2``, smoothed and whitened as :func:`estimate_shift`
+    says.
+    """
+    spectrum = jnp.fft.rfft2(windowed(template, window))
     amplitude = jnp.abs(spectrum)
     # Where the template has hardly any power, its phase is noise's: it is not raised above a hundredth.
     floor = 0.01 * jnp.max(amplitude, axis=(-2, -1), keepdims=True)
     amplitude = jnp.maximum(amplitude, jnp.maximum(floor, jnp.finfo(amplitude.dtype).tiny))
-    fy, fx = (np.fft.fftfreq(n) for n in template.shape[-2:])
+    fy, fx = np.fft.fftfreq(template.shape[-2]), np.fft.rfftfreq(template.shape[-1])
     low_pass = np.exp(-2 * (np.pi * smoothing_sigma_px) ** 2 * (fy[:, None] ** 2 + fx[None, :] ** 2))
     gain = jnp.broadcast_to(jnp.asarray(low_pass, amplitude.dtype), amplitude.shape)
     return jnp.conj(spectrum) * gain * amplitude**-whitening
 
 
-def _cross_spectrum(image: Array, spectrum: Array, window: Array) -> Array:
-    transform = jnp.fft.fft2(_windowed(image, window))
+def cross_spectrum(image: Array, spectrum: Array, window: Array) -> Array:
+    """Return the spectrum ``(..., y, x // 2 + 1)`` of the correlation of windowed images with a template's."""
+    transform = jnp.fft.rfft2(windowed(image, window))
     shape = jnp.broadcast_shapes(transform.shape, spectrum.shape)
     return jnp.broadcast_to(transform, shape) * jnp.broadcast_to(spectrum, shape)
 
 
+def correlation_at(cross: Array, shape: tuple[int, int], positions_px: Sequence[np.ndarray]) -> Array:
+    """Return the correlation ``(..., row, column)`` at given rows and columns, of its Fourier series.
+
+    ``cross`` is the spectrum ``(..., y, x // 2 + 1)`` of images of ``shape`` (y, x). Two matrix products, which for
+    few positions are faster than a transform of them all.
+    """
+    frequencies = (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1]))
+    rows, columns = (
+        jnp.asarray(np.exp(2j * np.pi * np.outer(p, f)), cross.dtype)
+        for p, f in zip(positions_px, frequencies, strict=True)
+    )
+    # Of a real correlation, the other half of the spectrum is the mirror image of this one.
+    twice = np.full(cross.shape[-1], 2.0)
+    twice[0] = 1.0
+    if shape[1] % 2 == 0:
+        twice[-1] = 1.0
+    weighted = columns * jnp.asarray(twice[None] / (shape[0] * shape[1]), cross.dtype)
+    high = jax.lax.Precision.HIGHEST
+    return jnp.real(jnp.einsum("py,...yx,qx->...pq", rows, cross, weighted, precision=high))
+
+
+def windowed(image: Array, window: Array) -> Array:
+    """Return the image less its mean under the window, times that: no step at the border, nothing at frequency 0."""
+    wide = jnp.broadcast_to(window, image.shape)
+    mean = jnp.sum(image * wide, axis=(-2, -1), keepdims=True) / jnp.sum(window)
+    return (image - mean) * wide
+
+
 def _peak(cross: Array, shape: tuple[int, int], largest_px: float) -> Array:
     """Return the position ``(..., 2)`` of the highest correlation within the largest shift."""
-    correlation = jnp.real(jnp.fft.ifft2(cross))
     reach = [min(int(largest_px), (n - 1) // 2) for n in shape]
-    # Shift s is at index s modulo the side.
-    near = jnp.roll(correlation, reach, axis=(-2, -1))[..., : 2 * reach[0] + 1, : 2 * reach[1] + 1]
-    whole = _highest(near) - jnp.broadcast_to(jnp.asarray(reach, near.dtype), (*near.shape[:-2], 2))
-    fine = jnp.arange(-_UPSAMPLING, _UPSAMPLING + 1, dtype=near.dtype) / _UPSAMPLING
-    waves = [_waves(whole[..., i, None] + _like(fine, whole), n) for i, n in enumerate(shape)]
-    values = jnp.real(jnp.einsum("...py,...yx,...qx->...pq", waves[0], cross, waves[1]))
-    top = _highest(values)
+    near = correlation_at(cross, shape, [np.arange(-r, r + 1) for r in reach])
+    whole = highest(near) - jnp.broadcast_to(jnp.asarray(reach, near.dtype), (*near.shape[:-2], 2))
+    fine = np.arange(-_UPSAMPLING, _UPSAMPLING + 1) / _UPSAMPLING
+    values = correlation_at(_moved(cross, shape, -whole), shape, [fine, fine])
+    top = highest(values)
     part = (top + _vertex(values, top) - _UPSAMPLING) / _UPSAMPLING
-    contrast = jnp.max(jnp.abs(correlation), axis=(-2, -1)) > 0
+    contrast = jnp.max(jnp.abs(near), axis=(-2, -1)) > 0
     return jnp.where(contrast[..., None], whole + part, jnp.zeros_like(part))
 
 
-def _like(row: Array, whole: Array) -> Array:
-    return jnp.broadcast_to(row, (*whole.shape[:-1], row.shape[0]))
+def _moved(cross: Array, shape: tuple[int, int], shift_px: Array) -> Array:
+    """Move the correlation by a shift ``(..., 2)``."""
+    for axis, frequency in enumerate((np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1]))):
+        size = (*shift_px.shape[:-1], len(frequency))
+        along = jnp.broadcast_to(jnp.asarray(frequency, shift_px.dtype), size)
+        wave = jnp.exp(-2j * jnp.pi * jnp.broadcast_to(shift_px[..., axis, None], size) * along)
+        cross = cross * jnp.expand_dims(wave, -1 if axis == 0 else -2)
+    return cross
 
 
-def _waves(position: Array, length: int) -> Array:
-    """Return ``exp(2 pi i f p)`` as ``(..., position, frequency)``."""
-    frequency = jnp.asarray(np.fft.fftfreq(length), position.dtype)
-    shape = (*position.shape, length)
-    turns = jnp.broadcast_to(position[..., None], shape) * jnp.broadcast_to(frequency, shape)
-    return jnp.exp(2j * jnp.pi * turns)
-
-
-def _highest(values: Array) -> Array:
-    """Return the index (row, column) of the highest value, as numbers ``(..., 2)``."""
+def highest(values: Array) -> Array:
+    """Return the index (row, column) of the highest value of ``(..., y, x)``, as numbers ``(..., 2)``."""
     width = values.shape[-1]
     at = jnp.argmax(values.reshape(*values.shape[:-2], -1), axis=-1)
     return jnp.stack([at // width, at % width], axis=-1).astype(values.dtype)

@@ -7,9 +7,11 @@ broadcast against each other.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -78,7 +80,6 @@ def warp(
         image = splines.spline_coefficients(image, dimensions=dimensions, mode=mode, margin=margin)
     taps = [_taps(flow, axis, shape, order=order, mode=mode, margin=margin) for axis in range(dimensions)]
     result = _gather(image, taps, dimensions)
-    result = result.reshape(*result.shape[:-1], *shape)
     if mode == "constant":
         inside = _inside(flow, shape)
         result = jnp.where(_broadcast(inside, result), result, jnp.zeros_like(result))
@@ -110,51 +111,54 @@ def check_flow(flow_px: Array, dimensions: int) -> None:
 
 def _taps(
     flow: Array, axis: int, shape: Sequence[int], *, order: int, mode: str, margin: int
-) -> tuple[Array, Array]:
-    """Return, along one axis, indices and weights ``(..., taps, pixels)`` of the samples that are added."""
+) -> list[tuple[Array, Array]]:
+    """Return, along one axis, index and weight of each of the samples that are added, per pixel."""
     component = jnp.take(flow, axis, axis=-len(shape) - 1)
     whole = jnp.floor(component)
     # Written by broadcasting: jaxlib 0.10.2 is wrong for mapped products (jax issue 39103).
     pixel = _along(jnp.arange(shape[axis], dtype=jnp.int32), axis, component, len(shape))
-    offsets, weights = splines.spline_weights(component - whole, order)
-    index = jnp.stack([pixel + whole.astype(jnp.int32) + (k + margin) for k in offsets])
-    index, there = splines.tap_index(index, shape[axis] + 2 * margin, mode)
-    weight = jnp.stack(weights)
-    weight = weight if there is None else jnp.where(there, weight, jnp.zeros_like(weight))
-    flat = (len(offsets), *component.shape[: -len(shape)], -1)
-    return jnp.moveaxis(index.reshape(flat), 0, -2), jnp.moveaxis(weight.reshape(flat), 0, -2)
+    first = pixel + whole.astype(jnp.int32) + margin
+    taps = []
+    for offset, weight in zip(*splines.spline_weights(component - whole, order), strict=True):
+        index, there = splines.tap_index(first + offset, shape[axis] + 2 * margin, mode)
+        taps.append((index, weight if there is None else jnp.where(there, weight, jnp.zeros_like(weight))))
+    return taps
 
 
-def _gather(image: Array, taps: list[tuple[Array, Array]], dimensions: int) -> Array:
-    """Add up the samples at every combination of the axes' taps."""
+def _gather(image: Array, taps: list[list[tuple[Array, Array]]], dimensions: int) -> Array:
+    """Add up the samples at every combination of the axes' taps.
+
+    One gather for each: XLA then makes index, sample and sum in one loop, three times as fast on a CPU as with the
+    taps in an array.
+    """
     sides = image.shape[-dimensions:]
-    index, weight = taps[0]
-    for length, (next_index, next_weight) in zip(sides[1:], taps[1:], strict=True):
-        index = _every_pair(index * length, next_index, jnp.add)
-        weight = _every_pair(weight, next_weight, jnp.multiply)
-    lead, flow_lead = image.shape[:-dimensions], index.shape[:-2]
-    flat = image.reshape(*lead, -1)
-    lead = np.broadcast_shapes(lead, flow_lead)
-    if math.prod(flow_lead) == 1:  # one flow for all images
-        samples = jnp.take(flat, index.reshape(index.shape[-2:]), axis=-1, mode="clip")
-    elif flat.ndim == 1:  # one image for all flows
-        samples = jnp.take(flat, index, axis=0, mode="clip")
-    else:
-        both = (*lead, index.shape[-2] * index.shape[-1])
-        index = index.reshape(*flow_lead, -1)
-        index = jnp.broadcast_to(index.reshape((1,) * (len(both) - index.ndim) + index.shape), both)
-        flat = jnp.broadcast_to(
-            flat.reshape((1,) * (len(both) - flat.ndim) + flat.shape), (*lead, flat.shape[-1])
-        )
-        samples = jnp.take_along_axis(flat, index, axis=-1, mode="clip")
-    samples = samples.reshape(*lead, *weight.shape[-2:])
-    return jnp.sum(samples * _broadcast(weight, samples), axis=-2)
+    flat = image.reshape(*image.shape[:-dimensions], -1)
+    parts = []
+    for combination in itertools.product(*taps):
+        index, weight = combination[0]
+        for length, (next_index, next_weight) in zip(sides[1:], combination[1:], strict=True):
+            index, weight = index * length + next_index, weight * next_weight
+        samples = _read(flat, index, dimensions)
+        parts.append(samples * _broadcast(weight, samples))
+    return functools.reduce(jnp.add, parts)
 
 
-def _every_pair(a: Array, b: Array, combine: Callable[[Array, Array], Array]) -> Array:
-    """Combine ``(..., m, n)`` and ``(..., k, n)`` to ``(..., m k, n)``."""
-    pairs = combine(a[..., :, None, :], b[..., None, :, :])
-    return pairs.reshape(*a.shape[:-2], -1, a.shape[-1])
+def _read(flat: Array, index: Array, dimensions: int) -> Array:
+    """Read ``(..., pixels)`` at ``(..., y, x)``; leading axes are broadcast without copies."""
+
+    def read(flat: Array, index: Array) -> Array:
+        # Indices were brought into the image by the boundary mode.
+        return flat.at[index].get(mode="promise_in_bounds")
+
+    lead, index_lead, sides = flat.shape[:-1], index.shape[:-dimensions], index.shape[-dimensions:]
+    wide = np.broadcast_shapes(lead, index_lead)
+    for axis in range(-1, -len(wide) - 1, -1):
+        many = [len(own) >= -axis and own[axis] > 1 for own in (lead, index_lead)]
+        if any(many):
+            read = jax.vmap(read, in_axes=tuple(0 if m else None for m in many))
+    flat = flat.reshape(*(n for n in lead if n > 1), flat.shape[-1])
+    index = index.reshape(*(n for n in index_lead if n > 1), *sides)
+    return read(flat, index).reshape(*wide, *sides)
 
 
 def _along(numbers: Array, axis: int, like: Array, dimensions: int) -> Array:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dps_jax import __version__
 from dps_jax.io import UserError, atomic_path, check_output, read_image
 from dps_jax.io.frames import Movie, open_movie
-from dps_jax.pipelines import register
-from dps_jax.pipelines.register import RegisterSettings, Template
+from dps_jax.pipelines import register, register_template
+from dps_jax.pipelines.parallel import in_order
+from dps_jax.pipelines.register import RegisterSettings
+from dps_jax.pipelines.register_batch import Corrected, correct_batch
 from dps_jax.pipelines.register_figure import draw_registration
 from dps_jax.pipelines.register_report import Tally
+from dps_jax.pipelines.register_template import Template
 from dps_jax.pipelines.register_write import as_type, flow_writer, movie_writer
 
 METHODS = ("auto", *register.METHODS)
 # Frames from which the template is made, and the memory that they may take.
 _SAMPLED, _SAMPLED_BYTES = 100, 2**28
-# Pixels of frames that are corrected together: larger batches gain nothing and take memory.
-_BATCH_PIXELS = 2**22
 
 Log = Callable[[str], None]
 Progress = Callable[[float, float, str], None]
@@ -128,11 +127,6 @@ def _channel(movie: Movie, chosen: int | None) -> tuple[int | None, tuple[str, .
     return chosen - 1, ()
 
 
-def seen(frame: np.ndarray, channel: int | None) -> np.ndarray:
-    """Return the image ``(y, x)`` of a frame ``(plane, y, x)`` in which motion is looked for, float32."""
-    return np.asarray(frame.mean(0) if channel is None else frame[channel], np.float32)
-
-
 def _prepared(
     movie: Movie, options: RegisterOptions, channel: int | None
 ) -> tuple[Template, str, dict[str, Any]]:
@@ -149,7 +143,7 @@ def _prepared(
     if given and first is not None:
         template = Template(first, np.ones(len(sample), bool))
     else:
-        template = register.build_template(sample, settings=settings, first=first)
+        template = register_template.build_template(sample, settings=settings, first=first)
     method = options.method
     about: dict[str, Any] = {
         "reference": options.reference,
@@ -157,11 +151,13 @@ def _prepared(
         "template_frames": 0 if given else int(template.kept.sum()),
     }
     if method == "auto":
-        found = register.agreement(sample, template, settings=settings)
+        found = register_template.agreement(sample, template, settings=settings)
         method = "patches" if found.patches_help else "rigid"
         about["deviation"] = asdict(found)
     if method == "patches" and not given:
-        template = register.refine_template(sample, template, settings=settings, centred=first is None)
+        template = register_template.refine_template(
+            sample, template, settings=settings, centred=first is None
+        )
     return template, method, about
 
 
@@ -180,11 +176,11 @@ def _reference(movie: Movie, reference: str, channel: int | None) -> np.ndarray 
             raise UserError(
                 f"expected --reference frame:K with K from 1 to {movie.shape[0]}, got {reference!r}."
             )
-        image = seen(movie.frame(int(number) - 1), channel)
+        image = _seen(movie.frame(int(number) - 1), channel)
     else:
         data = read_image(reference).data
         if data.ndim > 2 and data.shape[:-2] == (movie.shape[1],):
-            data = seen(data, channel)
+            data = _seen(data, channel)
         if data.shape != movie.shape[2:]:
             raise UserError(
                 f"expected a reference of {movie.shape[2]}x{movie.shape[3]} px, as the frames are, got shape "
@@ -203,7 +199,7 @@ def _sample(movie: Movie, channel: int | None) -> np.ndarray:
     frames, _, height, width = movie.shape
     count = min(frames, _SAMPLED, max(10, _SAMPLED_BYTES // (4 * height * width)))
     places = np.unique(np.linspace(0, frames - 1, count).round().astype(int))
-    images = [seen(movie.frame(int(i)), channel) for i in places]
+    images = [_seen(movie.frame(int(i)), channel) for i in places]
     good = [image for image in images if np.isfinite(image).all() and image.min() < image.max()]
     if 2 * len(good) < len(images) or not good:
         raise UserError(
@@ -224,67 +220,57 @@ def _stream(
     tally: Tally,
     progress: Progress | None,
 ) -> None:
-    """Correct and write every frame."""
-    frames, planes, height, width = movie.shape
+    """Correct and write every frame: reading and writing here, the rest on as many threads as there are cores."""
+    frames = movie.shape[0]
     dtype = movie.dtype.newbyteorder("=") if options.output_type == "input" else np.dtype(np.float32)
-    size = int(np.clip(_BATCH_PIXELS // (planes * height * width), 1, register.BATCH))
+    size = register_template.batch_size(movie.shape[1:])
+    image = jnp.asarray(template.image)
     started = time.perf_counter()
 
-    def corrected(batch: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    def corrected(batch: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, Corrected]:
         start, raw = batch
-        images = np.asarray(raw, np.float32)
-        # What is not finite would spread; such frames are left as they are, further down.
-        full = register.filled_up(np.nan_to_num(images, nan=0.0, posinf=0.0, neginf=0.0), size)
-        moved, flow = register.register_frames(
-            jnp.asarray(full),
-            jnp.asarray(template.image),
+        done = correct_batch(
+            register_template.filled_up(raw, size),
+            image,
             method=method,
             settings=options.settings,
+            count=len(raw),
             channel=channel,
+            dtype=dtype,
+            with_flow=options.save_flow is not None,
         )
-        return start, raw, np.asarray(moved)[: len(raw)], np.array(flow)[: len(raw)]
+        return start, raw, jax.block_until_ready(done)
 
     with contextlib.ExitStack() as stack:
         about = {"reference": Path(options.reference).name, "settings": asdict(options.settings)}
         write = stack.enter_context(movie_writer(movie, target, dtype, method=method, about=about))
         flow_path = options.save_flow
         write_flow = stack.enter_context(flow_writer(movie, flow_path)) if flow_path else None
-        for start, raw, moved, flow in _in_order(corrected, _batches(movie, size)):
+        for start, raw, batch in in_order(corrected, _batches(movie, size)):
+            moved, good = np.asarray(batch.frames), np.asarray(batch.measures.good)
+            flow = np.asarray(batch.flow)
             for offset, frame in enumerate(raw):
-                index, good = start + offset, bool(np.isfinite(frame).all())
-                if not good:
-                    flow[offset] = 0
-                result = moved[offset] if good else frame
-                write(index, as_type(result, dtype))
+                result = moved[offset] if good[offset] else frame
+                write(start + offset, as_type(result, dtype))
                 if write_flow is not None:
-                    write_flow(index, flow[offset])
-                tally.add(index, seen(frame, channel), seen(result, channel), flow[offset])
+                    write_flow(start + offset, flow[offset])
+                if good[offset] and tally.wants(start + offset):
+                    tally.keep(start + offset, _seen(frame, channel), _seen(result, channel))
+            tally.add(start, batch.measures, len(raw))
             done = start + len(raw)
             if progress is not None:
                 progress(done, frames, f"{done / (time.perf_counter() - started):.3g} frames/s")
+
+
+def _seen(frame: np.ndarray, channel: int | None) -> np.ndarray:
+    """Return the image ``(y, x)`` of a frame ``(plane, y, x)`` in which motion is looked for, float32."""
+    return np.asarray(frame.mean(0) if channel is None else frame[channel], np.float32)
 
 
 def _batches(movie: Movie, size: int) -> Iterator[tuple[int, np.ndarray]]:
     frames = movie.shape[0]
     for start in range(0, frames, size):
         yield start, np.stack([movie.frame(i) for i in range(start, min(start + size, frames))])
-
-
-def _in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Apply ``work`` on as many cores as there are, a few items ahead of what is asked for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(min(cores, 8)) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) > min(cores, 8):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> str:

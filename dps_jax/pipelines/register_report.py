@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from dps_jax.metrics import crispness, folding_fraction, residual_motion, template_correlation
+from dps_jax.metrics import crispness, residual_motion
+from dps_jax.pipelines.register_batch import Measures
 
 # Means are smoothed by this before their gradient is taken: interpolation between pixels removes noise, and with noise
 # in it a mean is crisper where nothing was interpolated.
@@ -35,20 +36,24 @@ class Tally:
         self._wanted = set(np.linspace(0, frames - 1, min(frames, _KEPT)).round().astype(int).tolist())
         self._reach = np.zeros(2)
 
-    def add(self, index: int, before: np.ndarray, after: np.ndarray, flow_px: np.ndarray) -> None:
-        """Take in a frame ``(y, x)`` before and after, and its flow ``(2, y, x)``."""
-        if not np.isfinite(before).all():
-            self._unmoved.append(index)
-            return
-        self.shifts[index] = flow_px.mean((-2, -1))
-        self._reach = np.maximum(self._reach, np.abs(flow_px).max((-2, -1)))
-        for row, image in enumerate((before, after)):
-            self._sums[row] += image
-            self.correlation[row, index] = _correlation(image, self.template)
-        # A flow of one value everywhere cannot fold.
-        self._folding[index] = 0.0 if np.ptp(flow_px, (-2, -1)).max() == 0 else folding_fraction(flow_px)
-        if index in self._wanted:
-            self.kept[index] = (before, after)
+    def add(self, start: int, measures: Measures, count: int) -> None:
+        """Take in what became of ``count`` frames from number ``start`` on."""
+        at = slice(start, start + count)
+        good, shift, reach, folding, alike, total = (np.asarray(m) for m in measures)
+        self._unmoved += (start + np.flatnonzero(~good[:count])).tolist()
+        self.shifts[at] = shift[:count]
+        self.correlation[:, at] = alike[:, :count]
+        self._folding[at] = folding[:count]
+        self._reach = np.maximum(self._reach, reach[:count].max(0))
+        self._sums += total
+
+    def wants(self, index: int) -> bool:
+        """Tell whether a frame is among those that are kept."""
+        return index in self._wanted
+
+    def keep(self, index: int, before: np.ndarray, after: np.ndarray) -> None:
+        """Keep a frame ``(y, x)`` before and after."""
+        self.kept[index] = (before, after)
 
     @property
     def means(self) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +99,3 @@ class Tally:
         margins = [int(min(np.ceil(r), n // 4)) for r, n in zip(self._reach, sides, strict=True)]
         rows, columns = (slice(m, n - m) for m, n in zip(margins, sides, strict=True))
         return rows, columns
-
-
-def _correlation(image: np.ndarray, template: np.ndarray) -> float:
-    return float(template_correlation(image, template))

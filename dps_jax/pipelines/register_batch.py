@@ -1,0 +1,110 @@
+"""What is done to a few frames in one compiled program: found, moved, made whole numbers again, and measured."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dps_jax.operators import jacobian_determinant, warp
+from dps_jax.pipelines.register import RegisterSettings, find_flow, seen
+from dps_jax.pipelines.register_template import correlation
+from dps_jax.typing import Array
+
+# Types whose whole range float32 holds exactly; others are rounded by the caller.
+_HELD = ("uint8", "int8", "uint16", "int16")
+
+
+class Measures(NamedTuple):
+    """What became of a batch of frames; those with values that are not finite are not ``good``, and count as 0."""
+
+    good: Array  # (t,) bool
+    shift_px: Array  # (t, 2) mean flow
+    reach_px: Array  # (t, 2) largest absolute flow
+    folding: Array  # (t,) share of folded pixels
+    correlation: Array  # (2, t) with the template, before and after
+    total: Array  # (2, y, x) sum of the images, before and after
+
+
+class Corrected(NamedTuple):
+    """A batch of frames on the template."""
+
+    frames: Array  # (t, plane, y, x)
+    flow: Array | None  # (t, 2, y, x) if it was asked for
+    measures: Measures
+
+
+def correct_batch(
+    raw: np.ndarray,
+    template: Array,
+    *,
+    method: str,
+    settings: RegisterSettings,
+    count: int,
+    channel: int | None = None,
+    dtype: np.dtype[Any] | None = None,
+    with_flow: bool = False,
+) -> Corrected:
+    """Correct frames ``(t, plane, y, x)`` of any type, the first ``count`` of which are real, the others a filling.
+
+    Whole numbers of up to 16 bits are rounded to where ``dtype`` asks for them; all else comes back as float32. What
+    is found for frames that are not finite is 0, and such frames come back as 0, too.
+    """
+    native = raw.dtype.name in (*_HELD, "float32")
+    kind = dtype.name if dtype is not None and dtype.name in _HELD else "float32"
+    return _correct(
+        raw if native else np.asarray(raw, np.float32),
+        template,
+        count,
+        method=method,
+        settings=settings,
+        channel=channel,
+        kind=kind,
+        with_flow=with_flow,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("method", "settings", "channel", "kind", "with_flow"))
+def _correct(
+    raw: Array,
+    template: Array,
+    count: Array,
+    *,
+    method: str,
+    settings: RegisterSettings,
+    channel: int | None,
+    kind: str,
+    with_flow: bool,
+) -> Corrected:
+    frames = raw.astype(jnp.float32)
+    good = (jnp.arange(len(raw)) < count) & jnp.isfinite(frames).all((1, 2, 3))
+    frames = jnp.where(good[:, None, None, None], frames, 0.0)  # what is not finite would spread
+    before = seen(frames, channel)
+    flow = find_flow(before, template, method=method, settings=settings)
+    flow = jnp.where(good[:, None, None, None], flow, 0.0)
+    moved = warp(frames, flow[:, None], order=settings.order)
+    measures = _measures(good, before, seen(moved, channel), flow, template, rigid=method == "rigid")
+    return Corrected(_rounded(moved, kind), flow if with_flow else None, measures)
+
+
+def _measures(
+    good: Array, before: Array, after: Array, flow: Array, template: Array, *, rigid: bool
+) -> Measures:
+    if rigid:  # one value everywhere, which cannot fold
+        shift = flow[:, :, 0, 0]
+        reach, folding = jnp.abs(shift), jnp.zeros(len(flow))
+    else:
+        shift, reach = flow.mean((-2, -1)), jnp.abs(flow).max((-2, -1))
+        folding = jnp.mean(jacobian_determinant(flow) <= 0, axis=(-2, -1))
+    alike = jnp.stack([correlation(before, template), correlation(after, template)])
+    return Measures(good, shift, reach, folding, alike, jnp.stack([before.sum(0), after.sum(0)]))
+
+
+def _rounded(image: Array, kind: str) -> Array:
+    if kind == "float32":
+        return image
+    limits = np.iinfo(kind)
+    return jnp.clip(jnp.rint(image), limits.min, limits.max).astype(kind)
