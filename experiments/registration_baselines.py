@@ -37,11 +37,11 @@ def methods() -> dict:
     import jax
 
     from dps_jax.operators import estimate_shift, rigid_flow
-    from dps_jax.pipelines.flow_network import network_flow
+    from dps_jax.pipelines.flow_network import flow_network, network_flow
     from dps_jax.solvers import piecewise_rigid
     from dps_jax.weights import load_network
 
-    network = load_network(task="flow")
+    network = flow_network(load_network(task="flow"))
     rigid = jax.jit(lambda frames, template: rigid_flow(template.shape, estimate_shift(frames, template)))
     piecewise = jax.jit(piecewise_rigid)
     found = {

@@ -103,9 +103,9 @@ def _published(config: Any, objective: str) -> Any:
 
 
 def _method(network: Any) -> Any:
-    from dps_jax.pipelines.flow_network import network_flow
+    from dps_jax.pipelines.flow_network import flow_network, network_flow
 
-    return lambda frames, template: network_flow(frames, template, network)
+    return lambda frames, template: network_flow(frames, template, flow_network(network))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Frames are ``(t, y, x)`` in any unit, flows ``(t, 2, y, x)`` in pixels: ``correc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,10 +26,24 @@ _HALVED_FROM_PX = 256
 _STEEPEST = 0.9
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("params",), meta_fields=("module",))
+@dataclass(frozen=True, eq=False)
+class FlowNetwork:
+    """The network as compiled programs take it: its parameters are data, its layers part of the program."""
+
+    module: Any
+    params: Params
+
+
+def flow_network(network: Network) -> FlowNetwork:
+    """Return a network of the task "flow", loaded by :func:`dps_jax.weights.load_network`, for compiled programs."""
+    return FlowNetwork(network.module, network.params)
+
+
 def network_flow(
     frames: np.ndarray | Array,
     template: np.ndarray | Array,
-    network: Network,
+    network: FlowNetwork,
     *,
     largest_shift_px: float = 15.0,
 ) -> Array:
@@ -41,7 +56,7 @@ def network_flow(
     template
         ``(y, x)``, better the mean of many frames.
     network
-        From :func:`dps_jax.weights.load_network` with the task "flow".
+        From :func:`flow_network`.
     largest_shift_px
         Bound of the rigid shift along each axis; what the network adds to it is not bound.
 
@@ -69,16 +84,16 @@ def network_flow(
         )
     _checks.positive("largest_shift_px", largest_shift_px)
     return _flows(
-        network.module,
-        network.params,
+        network,
         jnp.asarray(frames, jnp.float32),
         jnp.asarray(template, jnp.float32),
         largest_shift_px=float(largest_shift_px),
     )
 
 
-@partial(jax.jit, static_argnames=("module", "largest_shift_px"))
-def _flows(module: Any, params: Params, frames: Array, template: Array, *, largest_shift_px: float) -> Array:
+@partial(jax.jit, static_argnames=("largest_shift_px",))
+def _flows(network: FlowNetwork, frames: Array, template: Array, *, largest_shift_px: float) -> Array:
+    module, params = network.module, network.params
     shape = (template.shape[0], template.shape[1])
     shifts = _whole_shifts(frames, template, largest_shift_px)
     ones = jnp.ones(shape, jnp.float32)

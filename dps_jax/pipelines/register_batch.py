@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.operators import jacobian_determinant, warp
+from dps_jax.pipelines.flow_network import FlowNetwork
 from dps_jax.pipelines.register import RegisterSettings, find_flow, seen
 from dps_jax.pipelines.register_template import correlation
 from dps_jax.typing import Array
@@ -47,6 +48,7 @@ def correct_batch(
     channel: int | None = None,
     dtype: np.dtype[Any] | None = None,
     with_flow: bool = False,
+    network: FlowNetwork | None = None,
 ) -> Corrected:
     """Correct frames ``(t, plane, y, x)`` of any type, the first ``count`` of which are real, the others a filling.
 
@@ -59,6 +61,7 @@ def correct_batch(
         raw if native else np.asarray(raw, np.float32),
         template,
         count,
+        network,
         method=method,
         settings=settings,
         channel=channel,
@@ -72,6 +75,7 @@ def _correct(
     raw: Array,
     template: Array,
     count: Array,
+    network: FlowNetwork | None,
     *,
     method: str,
     settings: RegisterSettings,
@@ -83,7 +87,7 @@ def _correct(
     good = (jnp.arange(len(raw)) < count) & jnp.isfinite(frames).all((1, 2, 3))
     frames = jnp.where(good[:, None, None, None], frames, 0.0)  # what is not finite would spread
     before = seen(frames, channel)
-    flow = find_flow(before, template, method=method, settings=settings)
+    flow = find_flow(before, template, method=method, settings=settings, network=network)
     flow = jnp.where(good[:, None, None, None], flow, 0.0)
     moved = warp(frames, flow[:, None], order=settings.order)
     measures = _measures(good, before, seen(moved, channel), flow, template, rigid=method == "rigid")

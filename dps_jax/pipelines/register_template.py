@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.operators import rigid_flow, warp
+from dps_jax.pipelines.flow_network import FlowNetwork
 from dps_jax.pipelines.parallel import in_order
 from dps_jax.pipelines.register import RegisterSettings, find_flow
 from dps_jax.typing import Array
@@ -79,13 +80,16 @@ def refine_template(
     settings: RegisterSettings,
     method: str = "patches",
     centred: bool = True,
+    network: FlowNetwork | None = None,
 ) -> Template:
     """Make the template anew, its frames brought onto it by a method that deforms: sharper where they deformed.
 
     ``centred`` moves it to the mean of the frames' flows, pixel by pixel.
     """
     count = template.kept.sum()
-    work = functools.partial(_followed_sum, template=template.image, method=method, settings=settings)
+    work = functools.partial(
+        _followed_sum, template=template.image, network=network, method=method, settings=settings
+    )
     total = _added(work, sample, template.kept.astype(np.float32)) / count
     image, flow = total[0].astype(np.float32), total[1:].astype(np.float32)
     if centred:
@@ -151,9 +155,15 @@ def _shifted_sum(frames: Array, shift: Array, weight: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames=("method", "settings"))
 def _followed_sum(
-    frames: Array, weight: Array, *, template: Array, method: str, settings: RegisterSettings
+    frames: Array,
+    weight: Array,
+    *,
+    template: Array,
+    network: FlowNetwork | None,
+    method: str,
+    settings: RegisterSettings,
 ) -> Array:
-    flow = find_flow(frames, template, method=method, settings=settings)
+    flow = find_flow(frames, template, method=method, settings=settings, network=network)
     parts = jnp.concatenate([warp(frames, flow)[:, None], flow], axis=1)
     return jnp.sum(weight[:, None, None, None] * parts, axis=0)
 
