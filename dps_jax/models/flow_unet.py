@@ -34,6 +34,8 @@ class FlowUNet(nn.Module):
         Widths of the Gaussian windows of the least squares, in cells of each level's grid.
     cost_radius
         Reach of the local cost volume of every level, in cells; 0 for none.
+    repeats
+        How often the finest level, where most is decided, is applied with the same weights.
     squarings
         0: the network predicts displacements. More: it predicts a stationary velocity, integrated by scaling and
         squaring in so many steps, whose flow does not fold.
@@ -50,6 +52,7 @@ class FlowUNet(nn.Module):
     flow_features: int = 32
     windows: tuple[float, ...] = (1.5, 4.0, 10.0)
     cost_radius: int = 0
+    repeats: int = 2
     squarings: int = 0
     dtype: str | None = None
 
@@ -89,9 +92,9 @@ class FlowUNet(nn.Module):
         return self.pyramid(space_to_depth(normalised(image, known), 2))
 
     def match(self, template: Features, frame: Features) -> list[Array]:
-        """Return flows ``(b, y, x, 2)`` in image px, one per level and the last on the image's own grid.
+        """Return flows ``(b, y, x, 2)`` in image px, one per step and the last on the image's own grid.
 
-        A template of batch 1 serves all frames. Flows of the levels, coarsest first, are on grids 8, 4, ... times
+        A template of batch 1 serves all frames. Flows of the levels, coarsest first, are on grids ``flow_grids`` times
         coarser than the image; the last is the finest, brought onto the image's.
         """
         count = frame[0].shape[0]
@@ -101,9 +104,9 @@ class FlowUNet(nn.Module):
         for i, level in enumerate(self.levels):
             if i:
                 flow = enlarge_flow(flow, 2)
-            flow = level(template[i + 1], frame[i + 1], template[i], flow, squarings=self.squarings)
-            cell_px = 2 ** (len(self.levels) + 1 - i)
-            flows.append(cell_px * integrate(flow, self.squarings))
+            for _ in range(self.repeats if i == len(self.levels) - 1 else 1):
+                flow = level(template[i + 1], frame[i + 1], template[i], flow, squarings=self.squarings)
+                flows.append(2 ** (len(self.levels) + 1 - i) * integrate(flow, self.squarings))
         return [*flows, enlarge_flow(integrate(flow, self.squarings), 4)]
 
     @property
@@ -136,4 +139,4 @@ def normalised(image: Array, known: Array) -> Array:
 def flow_grids(module: Any) -> list[int]:
     """Return the image pixels per cell of every flow that ``match`` returns, coarsest first."""
     count = len(module.channels) - 1
-    return [2 ** (count + 1 - i) for i in range(count)] + [1]
+    return [2 ** (count + 1 - i) for i in range(count)] + [4] * (module.repeats - 1) + [1]

@@ -143,3 +143,27 @@ class FlowConfig:
 def _check_range(name: str, pair: tuple[float, float]) -> None:
     if not 0 < pair[0] <= pair[1]:
         raise ValueError(f"expected {name} as 0 < low <= high, got {pair}")
+
+
+def first_stage(config: FlowConfig, *, steps: int) -> FlowConfig:
+    """Return the first part of the training for a release: every level once, which is the cheapest step."""
+    return dataclasses.replace(
+        config, steps=steps, repeats=1, loss=FlowLossConfig(levels=(0.1, 0.2, 0.3, 1.0))
+    )
+
+
+def second_stage(config: FlowConfig, *, steps: int) -> FlowConfig:
+    """Return the second part: the finest level is repeated, motion is steeper, and scenes are new."""
+    motion = dataclasses.replace(config.motion, still=0.2, vector_px=(1.0, 8.0), sigma_px=(14.0, 100.0))
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1e-3, warmup_steps=20)
+    return dataclasses.replace(
+        config,
+        steps=steps,
+        repeats=2,
+        scenes=100,
+        motion=motion,
+        optimizer=optimizer,
+        seed=config.seed + 1,
+        log_every=25,
+        checkpoint_every=100,
+    )
