@@ -47,8 +47,8 @@ class FlowLossConfig:
     objective: str = "endpoint"
     """endpoint: the distance from the true flow, which simulated pairs have. l2, ncc, local_ncc: the likeness of the
     corrected frame to the template, without truth; noise draws these to flows that interpolate."""
-    levels: tuple[float, ...] = (0.1, 0.2, 0.3, 1.0)
-    """Weight of the flow of every level, coarsest first; the last is that of the image's own grid."""
+    levels: tuple[float, ...] = (0.1, 0.2, 0.2, 0.3, 1.0)
+    """Weight of the flow of every step, coarsest first; the last is that of the image's own grid."""
     first_order: float = 0.0
     """Weight of the squared slope of the last flow."""
     second_order: float = 0.0
@@ -70,6 +70,7 @@ class FlowConfig:
     flow_features: int = 32
     windows: tuple[float, ...] = (1.5, 4.0, 10.0)
     cost_radius: int = 0
+    repeats: int = 2
     squarings: int = 0
     loss: FlowLossConfig = field(default_factory=FlowLossConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
@@ -108,6 +109,7 @@ class FlowConfig:
             "batch",
             "frames",
             "scenes",
+            "repeats",
             "log_every",
             "checkpoint_every",
             "keep_checkpoints",
@@ -118,9 +120,10 @@ class FlowConfig:
         multiple = 2 ** len(self.channels)
         if self.side_px % multiple:
             raise ValueError(f"expected side_px to be a multiple of {multiple}, got {self.side_px}")
-        if len(self.loss.levels) != len(self.channels):
+        count = len(self.channels) + self.repeats - 1
+        if len(self.loss.levels) != count:
             raise ValueError(
-                f"expected loss.levels as many as channels ({len(self.channels)}), got {len(self.loss.levels)}"
+                f"expected loss.levels as many as flows, which are {count}, got {len(self.loss.levels)}"
             )
         for name in ("photons", "template_frames"):
             _check_range(name, getattr(self, name))
@@ -132,7 +135,7 @@ class FlowConfig:
     @property
     def sizes(self) -> dict[str, object]:
         """Return the sizes as the model registry takes them."""
-        names = ("channels", "flow_features", "windows", "cost_radius", "squarings")
+        names = ("channels", "flow_features", "windows", "cost_radius", "repeats", "squarings")
         return {name: getattr(self, name) for name in names}
 
     def phase(self, objective: str) -> FlowConfig:
