@@ -41,8 +41,9 @@ def main() -> None:
     parser.add_argument("--recipe", choices=("endpoint", "published"), default="endpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--steps", type=int, default=2000, help="of the training, or of each of the two phases"
+        "--steps", type=int, default=1500, help="of the first stage, or of each published phase"
     )
+    parser.add_argument("--more-steps", type=int, default=500, help="of the second stage")
     parser.add_argument("--movies", type=int, default=20, help="held-out movies in the scores")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
@@ -54,7 +55,7 @@ def main() -> None:
 
     from dps_jax.training.config_files import to_dict
     from dps_jax.training.flow import flow_network, train_flow
-    from dps_jax.training.flow_config import FlowConfig
+    from dps_jax.training.flow_config import FlowConfig, first_stage, second_stage
     from dps_jax.weights import Network, load_network, save_network
 
     config = FlowConfig(steps=arguments.steps, seed=arguments.seed)
@@ -69,13 +70,19 @@ def main() -> None:
             flush=True,
         )
 
-    configs = [config] if arguments.recipe == "endpoint" else [_published(config, name) for name in PHASES]
+    if arguments.recipe == "endpoint":
+        configs = [
+            first_stage(config, steps=arguments.steps),
+            second_stage(config, steps=arguments.more_steps),
+        ]
+    else:
+        configs = [_published(config, name) for name in PHASES]
     params: Any = None
-    for stage in configs:
-        params = train_flow(stage, folder / stage.loss.objective, initial=params, report=report)
-    module = flow_network(config)
+    for number, stage in enumerate(configs, start=1):
+        params = train_flow(stage, folder / f"stage_{number}", initial=params, report=report)
+    module = flow_network(configs[-1])
     header = {
-        "config": to_dict(config) if len(configs) == 1 else [to_dict(c) for c in configs],
+        "config": [to_dict(c) for c in configs],
         "seed": config.seed,
         "package_version": __version__,
         "final": {k: v for k, v in last.items() if k != "images_per_s"},

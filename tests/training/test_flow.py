@@ -15,7 +15,7 @@ SMALL = FlowConfig(
     channels=(4, 6, 8),
     flow_features=6,
     windows=(1.5, 4.0),
-    loss=FlowLossConfig(levels=(0.1, 0.3, 1.0)),
+    loss=FlowLossConfig(levels=(0.1, 0.2, 0.3, 1.0)),
     side_px=48,
     scenes=2,
     batch=2,
@@ -103,7 +103,7 @@ def test_likeness_alone_knows_the_true_flow_from_none(bright, objective):
     [
         ({"channels": (4,)}, "two levels or more"),
         ({"side_px": 50}, "side_px to be a multiple of 8"),
-        ({"loss": FlowLossConfig(levels=(1.0,))}, "loss.levels as many as channels"),
+        ({"loss": FlowLossConfig(levels=(1.0,))}, "loss.levels as many as flows, which are 4, got 1"),
         ({"photons": (0, 3)}, "expected photons as 0 < low <= high"),
         ({"gain": 0.5}, "expected gain"),
         ({"steps": 0}, "expected steps"),
