@@ -40,10 +40,13 @@ def main() -> None:
     )
     parser.add_argument("--recipe", choices=("endpoint", "published"), default="endpoint")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=2000, help="of the training, or of each published phase")
     parser.add_argument(
-        "--steps", type=int, default=1500, help="of the first stage, or of each published phase"
+        "--more-steps",
+        type=int,
+        default=0,
+        help="of a second stage, on steeper motion, the finest level repeated",
     )
-    parser.add_argument("--more-steps", type=int, default=500, help="of the second stage")
     parser.add_argument("--movies", type=int, default=20, help="held-out movies in the scores")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
@@ -70,24 +73,23 @@ def main() -> None:
             flush=True,
         )
 
-    if arguments.recipe == "endpoint":
-        configs = [
-            first_stage(config, steps=arguments.steps),
-            second_stage(config, steps=arguments.more_steps),
-        ]
-    else:
+    if arguments.recipe == "published":
         configs = [_published(config, name) for name in PHASES]
+    else:
+        configs = [first_stage(config, steps=arguments.steps)]
+        if arguments.more_steps:
+            configs.append(second_stage(config, steps=arguments.more_steps))
     params: Any = None
     for number, stage in enumerate(configs, start=1):
         params = train_flow(stage, folder / f"stage_{number}", initial=params, report=report)
-    module = flow_network(configs[-1])
+    # The finest level is applied twice, whether or not it was trained so.
+    module = flow_network(config)
     header = {
         "config": [to_dict(c) for c in configs],
         "seed": config.seed,
         "package_version": __version__,
         "final": {k: v for k, v in last.items() if k != "images_per_s"},
-        "command": "python experiments/train_flow.py"
-        + (" --recipe published" if arguments.recipe == "published" else ""),
+        "command": " ".join(["python experiments/train_flow.py", *_said(parser, arguments)]),
     }
     # Before the scoring, so that nothing is lost if that is interrupted.
     save_network(arguments.output, module, params, abbe_px=0.0, header=header, task="flow")
@@ -101,6 +103,12 @@ def main() -> None:
     header["numbers"] = numbers[arguments.recipe]
     save_network(arguments.output, module, params, abbe_px=0.0, header=header, task="flow")
     print(f"wrote {arguments.output}")
+
+
+def _said(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """Return the options that make another training than the default one."""
+    values = {name: getattr(arguments, name) for name in ("recipe", "seed", "steps", "more_steps")}
+    return [f"--{k.replace('_', '-')} {v}" for k, v in values.items() if v != parser.get_default(k)]
 
 
 def _published(config: Any, objective: str) -> Any:
