@@ -1,17 +1,17 @@
-"""Classical registration of two-photon movies: how near it comes to the true motion, and what it invents.
+"""Registration of two-photon movies: how near it comes to the true motion, and what it invents.
 
 Question: on movies that deform smoothly and shift at random, what is the end-point error of no correction, a rigid
-shift, piecewise-rigid registration and dense optical flow, as photons become few; and what motion do they find in
-frames that do not move? A learned registration has to beat these numbers.
+shift, piecewise-rigid registration, dense optical flow and the released network, as photons become few; and what
+motion do they find in frames that do not move?
 
 Command:   python experiments/registration_baselines.py --output runs/registration_baselines
-Cost:      about 5 minutes on 2 CPU cores.
-Writes:    OUTPUT.txt (the table) and OUTPUT.json (every movie's number).
+Cost:      about 6 minutes on 2 CPU cores; --real and --large, one movie each, 1 and 2 minutes more.
+Writes:    OUTPUT.txt (the tables) and OUTPUT.json (every movie's numbers).
 
-Movies: 128x128 px, 20 still frames for the template (their mean, with its noise), 8 deformed ones (ten vectors of 3 px
-standard deviation, each over 2 pi, spread over 0.18 of the side, plus a shift of 2 px standard deviation per axis) and
-8 still ones. Photons are those of a bright resting cell. OpenCV's DIS flow (Kroeger et al. 2016) is
-run where ``cv2`` can be imported (opencv-python-headless), on 8-bit images as it asks, smoothed by 1 px.
+Movies are those of ``flow_scores``: 128x128 px. ``--real`` scores a semi-real scene, the mean of a real movie; its
+file is looked for in ../shared/data, or $DPS_JAX_DATA. ``--large`` scores frames of 512x512 px, whose flow is as
+large and four times as smooth. OpenCV's DIS flow (Kroeger et al. 2016) is run where ``cv2`` can be imported
+(opencv-python-headless), on 8-bit images as it asks, smoothed by 1 px.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,47 +27,28 @@ from scipy.ndimage import gaussian_filter
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
 
-PHOTONS = (100, 30, 8)
-SIDE, MARGIN = 128, 24
-STILL_FRAMES, MOVED_FRAMES = 20, 8
-FIRST_SEED = 9000
-Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+HERE = Path(__file__).parent
+# What is asked of a registration that is to be of use, in pixels.
+BARS = {"100 error": 0.20, "8 error": 0.38, "30 still": 0.08, "8 still": 0.15}
 
 
-def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return clean frames for the template, moved ones, their true flows, and still ones."""
-    from dps_jax.synthetic import deformations, two_photon
-
-    rng = np.random.default_rng(seed)
-    side = SIDE + 2 * MARGIN
-    clean = two_photon.movie(rng, (side, side), frames=STILL_FRAMES + 2 * MOVED_FRAMES)[0]
-    flows = np.stack(
-        [
-            deformations.bump_flow(rng, (SIDE, SIDE), bumps=10, shift_px=3.0) + rng.normal(0, 2, (2, 1, 1))
-            for _ in range(MOVED_FRAMES)
-        ]
-    )
-    # What moves in lies beyond the frame; there the motion goes on as at its edge.
-    wide = np.pad(flows, [(0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)], mode="edge")
-    end = STILL_FRAMES + MOVED_FRAMES
-    moved = deformations.displaced(clean[STILL_FRAMES:end], deformations.invert_flow(wide))
-    inner = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-    return clean[:STILL_FRAMES][inner], moved[inner], flows, clean[end:][inner]
-
-
-def methods() -> dict[str, Method]:
+def methods() -> dict:
     """Return every registration: frames and a template in, flows out."""
     import jax
 
     from dps_jax.operators import estimate_shift, rigid_flow
+    from dps_jax.pipelines.flow_network import flow_network, network_flow
     from dps_jax.solvers import piecewise_rigid
+    from dps_jax.weights import load_network
 
-    rigid = jax.jit(lambda frames, template: rigid_flow((SIDE, SIDE), estimate_shift(frames, template)))
+    network = flow_network(load_network(task="flow"))
+    rigid = jax.jit(lambda frames, template: rigid_flow(template.shape, estimate_shift(frames, template)))
     piecewise = jax.jit(piecewise_rigid)
-    found: dict[str, Method] = {
-        "no correction": lambda frames, template: np.zeros((len(frames), 2, SIDE, SIDE)),
-        "rigid": lambda frames, template: np.asarray(rigid(frames, template)),
-        "piecewise rigid": lambda frames, template: np.asarray(piecewise(frames, template)),
+    found = {
+        "no correction": lambda frames, template: np.zeros((len(frames), 2, *template.shape)),
+        "rigid": rigid,
+        "piecewise rigid": piecewise,
+        "network": lambda frames, template: network_flow(frames, template, network),
     }
     if importlib.util.find_spec("cv2"):
         found["DIS optical flow"] = optical_flow
@@ -86,6 +67,22 @@ def optical_flow(frames: np.ndarray, template: np.ndarray) -> np.ndarray:
     return np.stack([dis.calc(grey[0], g, None)[..., ::-1].transpose(2, 0, 1) for g in grey[1:]])
 
 
+def table(title: str, scores: dict[str, dict[str, list[float]]], kinds: list[str]) -> str:
+    """Lay out the means over movies, with standard errors where there are several."""
+    lines = [f"{title:<28}" + "".join(f"{k:>17}" for k in kinds)]
+    for name, row in scores.items():
+        cells = []
+        for kind in kinds:
+            values = np.array(row[kind])
+            error = f" ± {values.std(ddof=1) / np.sqrt(values.size):.3f}" if values.size > 1 else ""
+            cells.append(f"{values.mean():.3f}{error}")
+        lines.append(f"{name:<28}" + "".join(f"{c:>17}" for c in cells))
+    bars = [f"{BARS[k]:.2f}" if k in BARS and title.startswith("128") else "" for k in kinds]
+    if any(bars):
+        lines.append(f"{'wanted, at most':<28}" + "".join(f"{b:>17}" for b in bars))
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Register every movie by every method, print and save."""
     parser = argparse.ArgumentParser(
@@ -93,38 +90,42 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/registration_baselines"))
     parser.add_argument("--movies", type=int, default=20)
+    parser.add_argument("--real", action="store_true", help="score the semi-real scene too")
+    parser.add_argument("--large", action="store_true", help="score frames of 512 px too")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()
     from dps_jax.io import write_text
-    from dps_jax.metrics import endpoint_error
-    from dps_jax.synthetic.two_photon import count_photons
+
+    sys.path.insert(0, str(HERE))
+    import flow_scores
+    from flow_scores import FIRST_SEED, PHOTONS
 
     ways = methods()
-    errors: dict[str, dict[str, list[float]]] = {}
-    for index in range(arguments.movies):
-        still, moved, flows, unmoved = draw(FIRST_SEED + index)
+    every = {"128": flow_scores.score_movies(ways, movies=arguments.movies)}
+    kinds = {"errors": ("error", "worst", "edge"), "no motion": ("still", "bias", "folded")}
+    parts = [
+        table(f"128 px, {score} (px)", every["128"], [f"{p} {score}" for p in PHOTONS])
+        for group in kinds.values()
+        for score in group
+    ]
+    others = {}
+    if arguments.real:
+        others["semi-real"] = flow_scores.draw_real(FIRST_SEED, flow_scores.data_folder())
+    if arguments.large:
+        others["512 px"] = flow_scores.draw(FIRST_SEED, side=512, moved_frames=4)
+    for name, clean in others.items():
+        rows: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
         for photons in PHOTONS:
-            rng = np.random.default_rng([FIRST_SEED + index, photons])
-            template = count_photons(rng, still, photons=photons).mean(0)
-            seen, seen_still = (count_photons(rng, m, photons=photons) for m in (moved, unmoved))
-            for name, way in ways.items():
-                error = endpoint_error(way(seen, template), flows).mean()
-                invented = endpoint_error(way(seen_still, template), np.zeros_like(flows)).mean()
-                for kind, value in ((f"{photons} photons", error), (f"{photons}, still", invented)):
-                    errors.setdefault(name, {}).setdefault(kind, []).append(float(value))
-    columns = [f"{p} photons" for p in PHOTONS] + [f"{p}, still" for p in PHOTONS]
-    lines = [f"{'end-point error, px':<20}" + "".join(f"{c:>18}" for c in columns)]
-    for name, row in errors.items():
-        cells = [
-            f"{np.mean(row[c]):.3f} ± {np.std(row[c], ddof=1) / np.sqrt(len(row[c])):.3f}" for c in columns
-        ]
-        lines.append(f"{name:<20}" + "".join(f"{c:>18}" for c in cells))
-    text = "\n".join(lines) + "\n"
+            for way, row in flow_scores.score(clean, FIRST_SEED, ways, photons=photons).items():
+                rows[way].update({f"{photons} {kind}": [value] for kind, value in row.items()})
+        every[name] = rows
+        parts.append(table(name, rows, [f"{p} {s}" for s in ("error", "still") for p in PHOTONS]))
+    text = "\n".join(parts)
     print(text)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output.with_suffix(".txt"), text)
-    write_text(arguments.output.with_suffix(".json"), json.dumps(errors, indent=1))
+    write_text(arguments.output.with_suffix(".json"), json.dumps(every, indent=1))
 
 
 if __name__ == "__main__":

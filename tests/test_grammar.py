@@ -266,6 +266,7 @@ def test_jit_is_at_the_edges(path):
     if relative in (
         "training/steps.py",
         "training/data.py",
+        "training/flow_data.py",
         "training/scale_transfer.py",
         "training/sim_data.py",
         "training/throughput.py",

@@ -25,7 +25,7 @@ COMMANDS = {
     "simulate": "write scenes with known truth as a microscope would see them",
     "solve": "the field's methods: Richardson-Lucy, Wiener, sparse-Hessian, MSSR, blind deconvolution",
     "sim": "raw structured-illumination frames to an image of twice the resolution",
-    "register": "a calcium movie, corrected for motion: rigid or patch by patch",
+    "register": "a calcium movie, corrected for motion: rigid, patch by patch, or by a network",
     "evaluate": "score a result: resolution, fidelity, and truth where it is known",
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
 }

@@ -16,7 +16,7 @@ from dps_jax.io import UserError
 
 Given = Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")]
 
-METHODS = ("auto", "rigid", "patches")
+METHODS = ("auto", "rigid", "patches", "flow")
 _TYPES = ("input", "float32")
 
 
@@ -36,8 +36,9 @@ class Arguments:
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
     """Result, a .tif file."""
     method: str = "auto"
-    """rigid: one shift per frame; patches: a smooth flow from the shifts of overlapping patches; auto: patches where
-    two independent halves of the pixels agree on more than they differ by, and on more than 0.1 px; else rigid."""
+    """rigid: one shift per frame; patches: a smooth flow from the shifts of overlapping patches; flow: a smooth flow by
+    the released network; auto: rigid, unless patches in two independent halves of the pixels agree on more than they
+    differ by, and on more than 0.1 px; then patches or flow, whichever comes nearer to the other half's finding."""
     reference: str = "mean"
     """mean: where the middle of the frames lies; frame:K: where frame K (from 1) lies; or a TIFF of one image."""
     channel: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(by default 1)")] = None

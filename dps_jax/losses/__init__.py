@@ -15,12 +15,21 @@ from dps_jax.losses.fidelity import (
 )
 from dps_jax.losses.objective import TERMS, objective
 from dps_jax.losses.perceptual import feature_loss, gram_matrix, style_loss
+from dps_jax.losses.registration import (
+    endpoint_loss,
+    flow_smoothness,
+    local_ncc_loss,
+    multi_level_loss,
+    ncc_loss,
+)
 from dps_jax.losses.regularizers import hessian_xy, hessian_xyt, hessian_xyz, l1_norm, total_variation
 
 __all__ = [
     "TERMS",
+    "endpoint_loss",
     "feature_loss",
     "fft_l1_loss",
+    "flow_smoothness",
     "gram_matrix",
     "hessian_xy",
     "hessian_xyt",
@@ -28,6 +37,9 @@ __all__ = [
     "l1_loss",
     "l1_norm",
     "l2_loss",
+    "local_ncc_loss",
+    "multi_level_loss",
+    "ncc_loss",
     "objective",
     "poisson_loss",
     "ssim",

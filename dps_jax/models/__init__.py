@@ -5,6 +5,7 @@ used by ``module.apply``, both pure.
 """
 
 from dps_jax.models.artefact_features import ArtefactFeatures
+from dps_jax.models.flow_unet import FlowUNet
 from dps_jax.models.registry import MODELS, build, config_of
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
@@ -15,6 +16,7 @@ __all__ = [
     "MODELS",
     "VGG",
     "ArtefactFeatures",
+    "FlowUNet",
     "ResUDBPN",
     "ResUNet",
     "SimUNet",

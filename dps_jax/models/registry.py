@@ -10,12 +10,14 @@ import flax.linen as nn
 
 from dps_jax import _checks
 from dps_jax.models.artefact_features import ArtefactFeatures
+from dps_jax.models.flow_unet import FlowUNet
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
 from dps_jax.models.sim_u_net import SimUNet
 
 MODELS: dict[str, type[nn.Module]] = {
     "artefact_features": ArtefactFeatures,
+    "flow_unet": FlowUNet,
     "res_u_dbpn": ResUDBPN,
     "res_u_net": ResUNet,
     "sim_u_net": SimUNet,

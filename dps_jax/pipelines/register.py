@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 from dps_jax import _checks
 from dps_jax.operators import estimate_shift, rigid_flow
+from dps_jax.pipelines.flow_network import FlowNetwork, network_flow
 from dps_jax.solvers import piecewise_rigid
 from dps_jax.typing import Array
 
+# A third, "flow", needs a network.
 METHODS = ("rigid", "patches")
 # Frames this large are halved to look for motion: four times as fast, and patches of more photons.
 _HALVED_FROM_PX = 256
@@ -45,7 +47,14 @@ class RegisterSettings:
         _checks.one_of("order", self.order, (1, 3))
 
 
-def find_motion(image: Array, template: Array, *, method: str, settings: RegisterSettings) -> Array:
+def find_motion(
+    image: Array,
+    template: Array,
+    *,
+    method: str,
+    settings: RegisterSettings,
+    network: FlowNetwork | None = None,
+) -> Array:
     """Return what brings frames ``(t, y, x)`` onto the template ``(y, x)``: a flow, or the shift of a rigid method.
 
     Several compiled programs, one after the other: in a single one, XLA computes on a CPU what it could keep again
@@ -53,14 +62,17 @@ def find_motion(image: Array, template: Array, *, method: str, settings: Registe
 
     Returns
     -------
-    ``(t, 2)`` for ``"rigid"``, else ``(t, 2, y, x)``; in pixels. :func:`as_flow` makes a flow of either.
+    ``(t, 2)`` for ``"rigid"``, else ``(t, 2, y, x)``; in pixels. :func:`as_flow` makes a flow of either. The method
+    ``"flow"`` is the given network's.
 
     Raises
     ------
     ValueError
-        For an unknown method or sizes that differ.
+        For an unknown method, "flow" without a network, or sizes that differ.
     """
-    _checks.one_of("method", method, METHODS)
+    _checks.one_of("method", method, METHODS if network is None else (*METHODS, "flow"))
+    if network is not None and method == "flow":
+        return network_flow(image, template, network, largest_shift_px=settings.largest_shift_px)
     shape = (image.shape[-2], image.shape[-1])
     factor = 2 if min(shape) >= _HALVED_FROM_PX else 1
     image, template = _binned(image, factor), _binned(template, factor)

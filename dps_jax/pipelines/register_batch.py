@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.operators import jacobian_determinant, warp
+from dps_jax.pipelines.flow_network import FlowNetwork
 from dps_jax.pipelines.register import RegisterSettings, as_flow, find_motion, seen
 from dps_jax.pipelines.register_template import correlation
 from dps_jax.typing import Array
@@ -47,6 +48,7 @@ def correct_batch(
     channel: int | None = None,
     dtype: np.dtype[Any] | None = None,
     with_flow: bool = False,
+    network: FlowNetwork | None = None,
 ) -> Corrected:
     """Correct frames ``(t, plane, y, x)`` of any type, the first ``count`` of which are real, the others a filling.
 
@@ -56,7 +58,7 @@ def correct_batch(
     native = raw.dtype.name in (*_HELD, "float32")
     kind = dtype.name if dtype is not None and dtype.name in _HELD else "float32"
     frames, before, good = _readied(raw if native else np.asarray(raw, np.float32), count, channel=channel)
-    motion = find_motion(before, template, method=method, settings=settings)
+    motion = find_motion(before, template, method=method, settings=settings, network=network)
     moved, motion = _moved(frames, motion, good, order=settings.order)
     measures = _measured(good, before, moved, motion, template, channel=channel)
     flow = as_flow(motion, (raw.shape[-2], raw.shape[-1])) if with_flow else None

@@ -19,6 +19,8 @@ from dps_jax.io import UserError, atomic_path, check_output, read_image
 from dps_jax.io.frames import Movie, open_movie
 from dps_jax.io.integrity import check_memory
 from dps_jax.pipelines import register, register_template
+from dps_jax.pipelines.flow_choice import rivalry
+from dps_jax.pipelines.flow_network import FlowNetwork, flow_network
 from dps_jax.pipelines.parallel import in_order
 from dps_jax.pipelines.register import RegisterSettings
 from dps_jax.pipelines.register_batch import Corrected, correct_batch
@@ -26,8 +28,9 @@ from dps_jax.pipelines.register_figure import draw_registration
 from dps_jax.pipelines.register_report import Tally
 from dps_jax.pipelines.register_template import Template
 from dps_jax.pipelines.register_write import as_type, flow_writer, movie_writer
+from dps_jax.weights import load_network
 
-METHODS = ("auto", *register.METHODS)
+METHODS = ("auto", *register.METHODS, "flow")
 # Frames from which the template is made, and the memory that they may take.
 _SAMPLED, _SAMPLED_BYTES = 100, 2**28
 
@@ -81,13 +84,21 @@ def register_file(
         channel, notes = _channel(movie, options.channel)
         log(f"{source.name}: {movie.shape[0]} frames, {movie.axes}, {movie.dtype}")
         started = time.perf_counter()
-        template, method, about = _prepared(movie, options, channel)
+        template, method, network, about = _prepared(movie, options, channel)
         for note in (*movie.notes, *notes):
             log(f"note: {note}")
         log(_decision(method, about, options))
         tally = Tally(movie.shape, template.image)
         _stream(
-            movie, target, options, template, method=method, channel=channel, tally=tally, progress=progress
+            movie,
+            target,
+            options,
+            template,
+            method=method,
+            network=network,
+            channel=channel,
+            tally=tally,
+            progress=progress,
         )
         seconds = time.perf_counter() - started
     report = {
@@ -129,8 +140,8 @@ def _channel(movie: Movie, chosen: int | None) -> tuple[int | None, tuple[str, .
 
 def _prepared(
     movie: Movie, options: RegisterOptions, channel: int | None
-) -> tuple[Template, str, dict[str, Any]]:
-    """Return the template, the method, and what was found out on the way."""
+) -> tuple[Template, str, FlowNetwork | None, dict[str, Any]]:
+    """Return the template, the method, the network if it is that, and what was found out on the way."""
     first = _reference(movie, options.reference, channel)
     given = not _is_place(options.reference)
     if movie.shape[0] < 2 and not given:
@@ -154,11 +165,17 @@ def _prepared(
         found = register_template.agreement(sample, template, settings=settings)
         method = "patches" if found.patches_help else "rigid"
         about["deviation"] = asdict(found)
-    if method == "patches" and not given:
+    network = flow_network(load_network(task="flow")) if options.method in ("auto", "flow") else None
+    if options.method == "auto" and method == "patches" and network is not None:
+        rivals = rivalry(sample, template, network, settings=settings)
+        method = "flow" if rivals.network_is_nearer else "patches"
+        about["distance_from_the_other_half"] = asdict(rivals)
+    network = network if method == "flow" else None
+    if method != "rigid" and not given:
         template = register_template.refine_template(
-            sample, template, settings=settings, centred=first is None
+            sample, template, settings=settings, method=method, centred=first is None, network=network
         )
-    return template, method, about
+    return template, method, network, about
 
 
 def _is_place(reference: str) -> bool:
@@ -217,6 +234,7 @@ def _stream(
     template: Template,
     *,
     method: str,
+    network: FlowNetwork | None,
     channel: int | None,
     tally: Tally,
     progress: Progress | None,
@@ -239,6 +257,7 @@ def _stream(
             channel=channel,
             dtype=dtype,
             with_flow=options.save_flow is not None,
+            network=network,
         )
         return start, raw, jax.block_until_ready(done)
 
@@ -280,9 +299,16 @@ def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> s
     kept = f"template of {frames} frames" if frames else f"template {options.reference}"
     if found is None:
         return f"{method}: {kept}"
+    rivals = about.get("distance_from_the_other_half")
+    compared = (
+        f"; what patches find in one half, patches in the other miss by {rivals['patches_px']:.2f} px and the network "
+        f"by {rivals['network_px']:.2f} px"
+        if rivals
+        else ""
+    )
     return (
         f"{method}: {kept}; of the deviations from a rigid shift, {found['common_px']:.2f} px are found alike in "
-        f"both halves of the pixels and {found['apart_px']:.2f} px are noise"
+        f"both halves of the pixels and {found['apart_px']:.2f} px are noise{compared}"
     )
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.operators import rigid_flow, warp
+from dps_jax.pipelines.flow_network import FlowNetwork
 from dps_jax.pipelines.parallel import in_order
 from dps_jax.pipelines.register import RegisterSettings, find_motion
 from dps_jax.typing import Array
@@ -80,6 +81,7 @@ def refine_template(
     settings: RegisterSettings,
     method: str = "patches",
     centred: bool = True,
+    network: FlowNetwork | None = None,
 ) -> Template:
     """Make the template anew, its frames brought onto it by a method that deforms: sharper where they deformed.
 
@@ -87,7 +89,11 @@ def refine_template(
     """
     count = template.kept.sum()
     work = functools.partial(
-        _followed_sum, template=jnp.asarray(template.image), method=method, settings=settings
+        _followed_sum,
+        template=jnp.asarray(template.image),
+        network=network,
+        method=method,
+        settings=settings,
     )
     total = _added(work, sample, template.kept.astype(np.float32)) / count
     image, flow = total[0].astype(np.float32), total[1:].astype(np.float32)
@@ -148,9 +154,15 @@ def _shifted_sum(frames: Array, shift: Array, weight: Array) -> Array:
 
 
 def _followed_sum(
-    frames: Array, weight: Array, *, template: Array, method: str, settings: RegisterSettings
+    frames: Array,
+    weight: Array,
+    *,
+    template: Array,
+    network: FlowNetwork | None,
+    method: str,
+    settings: RegisterSettings,
 ) -> Array:
-    flow = find_motion(frames, template, method=method, settings=settings)
+    flow = find_motion(frames, template, method=method, settings=settings, network=network)
     return _weighted_sum(frames, flow, weight)
 
 

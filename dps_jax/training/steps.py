@@ -97,7 +97,8 @@ def first_state(
 
     With ``average`` it holds the running mean of the parameters besides.
     """
-    params = module.init(key, jnp.zeros(shape, jnp.float32))["params"]
+    # Compiled, since of the network's forward pass, which nobody wants here, nothing is left then.
+    params = jax.jit(lambda k: module.init(k, jnp.zeros(shape, jnp.float32))["params"])(key)
     none = {name: jnp.zeros((), jnp.int32) for name in ("in_a_row", "in_all")}
     state = {
         "params": params,

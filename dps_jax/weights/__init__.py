@@ -25,6 +25,7 @@ RELEASED = {
     "sim": "sim.safetensors",
     "artefacts": "artefacts.safetensors",
     "artefact-features": "artefact_features.safetensors",
+    "flow": "flow.safetensors",
 }
 
 

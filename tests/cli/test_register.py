@@ -12,7 +12,7 @@ import tifffile
 from dps_jax.io import read_description, read_image
 from dps_jax.io.frames import frame_writer
 from dps_jax.operators import warp
-from dps_jax.synthetic import two_photon
+from dps_jax.synthetic import deformations, two_photon
 
 SIDE, FRAMES = 64, 12
 RIGID = ("--method", "rigid")
@@ -62,6 +62,29 @@ def test_a_movie_comes_back_in_place_with_its_report(cli, save, movie, opened):
     assert "frames/s" in done.err
     with open("q.png", "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_network_follows_what_a_shift_cannot(cli, scratch):
+    rng = np.random.default_rng(4)
+    clean = two_photon.movie(rng, (SIDE + 32, SIDE + 32), frames=8)[0]
+    wide = np.stack([deformations.bump_flow(rng, (SIDE + 32, SIDE + 32), shift_px=6.0) for _ in range(8)])
+    moved = deformations.displaced(clean, deformations.invert_flow(wide, iterations=12))[:, 16:-16, 16:-16]
+    tifffile.imwrite(scratch / "m.tif", two_photon.count_photons(rng, moved, photons=100).astype(np.uint16))
+    residual = {}
+    for method in ("rigid", "flow"):
+        words = ("--method", method, "--save-flow", f"{method}-flow.tif", "--json", "q.json")
+        done = cli("register", "m.tif", "-o", f"{method}.tif", *words)
+        assert (done.code, done.errors) == (0, [])
+        with open("q.json") as file:
+            report = json.load(file)
+        assert (report["method"], report["after"]["folding_fraction"]) == (method, 0)
+        residual[method] = report["after"]["residual_motion_px"]
+        flow, truth = tifffile.imread(scratch / f"{method}-flow.tif"), wide[:, :, 16:-16, 16:-16]
+        # Where the template lies is free: what counts is how frames lie relative to each other.
+        error = (flow - flow.mean(0)) - (truth - truth.mean(0))
+        residual[f"{method} error"] = np.hypot(error[:, 0], error[:, 1]).mean()
+    assert residual["flow error"] < 0.5 * residual["rigid error"]
+    assert residual["flow"] < residual["rigid"]
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "float32"])
@@ -177,7 +200,10 @@ def test_a_killed_run_leaves_nothing_that_opens(program, movie, scratch):
         (("m.tif", "-o", "x.png"), "expected the output to be a .tif file"),
         (("m.tif", "-o", "m.tif"), "is the same file as the input"),
         (("m.tif", "-o", "x.tif", "--save-flow", "x.tif"), "expected different files"),
-        (("m.tif", "-o", "x.tif", "--method", "flow"), "expected --method to be one of"),
+        (
+            ("m.tif", "-o", "x.tif", "--method", "network"),
+            "expected --method to be one of auto, rigid, patches, flow",
+        ),
         (("m.tif", "-o", "x.tif", "--dtype", "int8"), "expected --dtype to be one of"),
         (("m.tif", "-o", "x.tif", "--order", 2), "expected --order 1 or 3"),
         (("m.tif", "-o", "x.tif", "--patch-px", 0), "--patch-px"),
