@@ -127,9 +127,9 @@ def _whole_shifts(frames: Array, template: Array, largest_shift_px: float) -> Ar
     return jnp.round(found).astype(jnp.int32)
 
 
-def shifted(frame: Array, shift: Array) -> tuple[Array, Array]:
-    """Read a frame ``(y, x)`` at ``r + shift``, whole pixels: the image, and 1 where it was there, else 0."""
-    index = [jnp.arange(n, dtype=jnp.int32) + shift[i] for i, n in enumerate(frame.shape)]
+def shifted(frame: Array, shift_px: Array) -> tuple[Array, Array]:
+    """Read a frame ``(y, x)`` at ``r + shift_px``, whole pixels: the image, and 1 where it was there, else 0."""
+    index = [jnp.arange(n, dtype=jnp.int32) + shift_px[i] for i, n in enumerate(frame.shape)]
     inside = [(i >= 0) & (i < n) for i, n in zip(index, frame.shape, strict=True)]
     moved = jnp.take(jnp.take(frame, index[0], axis=0, mode="clip"), index[1], axis=1, mode="clip")
     return moved, (inside[0][:, None] & inside[1][None, :]).astype(frame.dtype)
