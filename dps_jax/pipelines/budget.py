@@ -26,6 +26,9 @@ _BYTES_PER_FEATURE = 62
 _FEWEST_FEATURES = 16  # the physics' own arrays are there in the smallest network, too
 # Per pixel on the host: what is read, as it is and as float32; the network's answers, two of them, and their blocks.
 _BYTES_PER_READ, _BYTES_PER_FINE = 14, 16
+_BYTES_PER_BLOCK = (
+    12  # per output pixel of a tile: one block that is being written, one being made, its light
+)
 # The smoothed bands and the histograms of the first look at a file.
 _LOOK_BYTES = 40 * BAND_PX + 2**28
 # In memory: the file's pixels as they are, as float32, above background, smoothed; the result, three times.
@@ -62,7 +65,8 @@ def tile_bytes(restorer: PlaneRestorer) -> int:
     y, x = restorer.sides
     scale = restorer.network.module.scale
     host = _BYTES_PER_READ * y * x / restorer.grids.factor**2 + _BYTES_PER_FINE * scale**2 * y * x
-    return BASE_BYTES + network_bytes(restorer.network.module, restorer.sides) + int(host)
+    block = _BYTES_PER_BLOCK * restorer.axes[0].step * restorer.axes[1].step
+    return BASE_BYTES + network_bytes(restorer.network.module, restorer.sides) + int(host) + block
 
 
 def weigh(image: RegionImage, restorer: PlaneRestorer, limit: int) -> Budget:

@@ -29,6 +29,7 @@ from dps_jax.weights import Network
 
 # Without its overlap 1334 px: the network is run on 14 % more pixels than there are, in about 3 GB.
 DEFAULT_SIDE_PX = 1424
+_STRIP_PX = 288  # output rows that are brought to their grid at a time
 
 
 @dataclass(frozen=True)
@@ -263,9 +264,15 @@ class PlaneRestorer:
             for span, (start, _) in zip(piece.out, piece.padded, strict=True)
         ]
         kernel = "area" if ratio < 0.5 else "lanczos"
-        values = resample_region(fine, local[0], local[1], ratio, kernel=kernel)
-        np.maximum(values, 0.0, out=values)  # the kernel's negative lobes may undershoot beside bright points
-        block = (values * unit).astype(np.float32)
+        block = np.empty((len(local[0]), len(local[1])), np.float32)
+        # Strip by strip: of an image with small pixels a piece has many more output pixels than fine ones.
+        for first in range(0, len(block), _STRIP_PX):
+            rows = slice(first, first + _STRIP_PX)
+            values = resample_region(fine, local[0][rows], local[1], ratio, kernel=kernel)
+            np.maximum(
+                values, 0.0, out=values
+            )  # the kernel's negative lobes may undershoot beside bright points
+            block[rows] = values * unit
         return block, Sums.of(seen[core], canonical[core], float(block.sum(dtype=np.float64)))
 
 
