@@ -28,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread, share_cores
+from dps_jax.io import write_text
 
 if TYPE_CHECKING:  # these start JAX
     from dps_jax.training.config import TrainConfig
@@ -150,8 +151,8 @@ def main() -> None:
         ]
         lines.append(f"{name:<42}" + "".join(f"{m:>16}" for m in means))
         print(lines[-1], flush=True)
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

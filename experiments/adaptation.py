@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
+from dps_jax.io import write_text
 from dps_jax.pipelines.adapt import adapt
 from dps_jax.pipelines.compare import compare
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, Acquisition, acquire
@@ -77,8 +78,8 @@ def main() -> None:
         )
         print(lines[-1])
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

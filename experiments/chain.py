@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
+from dps_jax.io import write_text
 from dps_jax.metrics import psnr_at_promised_resolution
 from dps_jax.pipelines.chain import run_chain
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
@@ -79,8 +80,8 @@ def main() -> None:
         print(lines[-1], flush=True)
         numbers[str(photons)] = rows
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

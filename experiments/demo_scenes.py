@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from dps_jax.cli import configure_jax
+from dps_jax.io import write_text
 from dps_jax.optics import OpticalSystem
 from dps_jax.pipelines.compare import METHODS, compare
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
@@ -74,7 +75,7 @@ def score_levels(
             flush=True,
         )
         entry = {"scenes": float(scenes)}
-        for over in ("bicubic", "RL (oracle)"):
+        for over in ("bicubic", "RL (oracle)", "RL, wide (oracle)"):
             gain = gains(rows, over)
             entry |= {f"gain over {over}, {k}": round(v, 3) for k, v in gain.items()}
             print(f"ours over {over}: {gain['mean_db']:+.2f} ± {gain['standard_error_db']:.2f} dB")
@@ -104,7 +105,7 @@ def main() -> None:
         first_seed=arguments.first_seed,
     )
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+        write_text(arguments.json, json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

@@ -217,6 +217,8 @@ def picture(path: Path, networks: dict[str, Network], *, seed: int, photons: flo
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from dps_jax.io import atomic_path
+
     made = exposure(seed, photons, PIXEL_SIZE_NM)
     images = {**answers(networks, made, oracles=True), "without noise": made.expected}
     columns = -(-len(images) // 2)
@@ -229,7 +231,8 @@ def picture(path: Path, networks: dict[str, Network], *, seed: int, photons: flo
         axis.set_title(name if np.isinf(level) else f"{name}\n{level:.1f} dB", fontsize=9)
     figure.suptitle(f"{photons:g} photons", fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
     plt.close(figure)
 
 
@@ -256,7 +259,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()
-    from dps_jax.io import read_image
+    from dps_jax.io import read_image, write_text
     from dps_jax.weights import load_network, released_path
 
     named = [w.partition("=") for w in arguments.weights or [f"released={released_path(task='denoise')}"]]
@@ -280,8 +283,8 @@ def main() -> None:
         tables.append(table(rows, f"{title}, pixels of {arguments.pixel_size_nm:g} nm"))
         print(tables[-1], flush=True)
         numbers[f"{photons:g}"] = rows
-        arguments.output.with_suffix(".txt").write_text("\n".join(tables), encoding="utf-8")
-        arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+        write_text(arguments.output.with_suffix(".txt"), "\n".join(tables))
+        write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
     if not arguments.no_oracles:
         picture(arguments.output.with_suffix(".png"), networks, seed=FIRST_SEED, photons=10)
 

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
-from dps_jax.io import read_image
+from dps_jax.io import read_image, write_text
 from dps_jax.metrics.scores import scores_against_truth
 from dps_jax.operators.sampling import resample
 from dps_jax.pipelines.compare import compare
@@ -172,8 +172,8 @@ def main() -> None:
             )
     else:
         say(f"{folder} is not there: no real images")
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from skimage.io import imread
 
 from dps_jax import solvers
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
+from dps_jax.io import atomic_path, write_text
 from dps_jax.operators import convolve
 from dps_jax.optics import OpticalSystem, airy_psf, gaussian_psf
 from dps_jax.pipelines.adapt import adapt
@@ -303,7 +304,8 @@ def figure(path: Path, images: dict[str, np.ndarray], title: str) -> None:
     for axis, (name, image) in zip(axes.ravel(), images.items(), strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(name, fontsize=9)
-    fig.savefig(path, dpi=110)
+    with atomic_path(path) as temporary:
+        fig.savefig(temporary, dpi=110)
 
 
 def main() -> None:
@@ -367,10 +369,11 @@ def main() -> None:
             seconds = round(time.perf_counter() - start, 1)
             numbers[key] = {"psnr_db": round(case.score(image), 3), "seconds": seconds, "settings": said}
             print(key, numbers[key], flush=True)
-            saved.parent.mkdir(parents=True, exist_ok=True)
-            saved.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
             if (name, kernel, photons) == (list(images)[2], SRPSF, 1000):
-                np.save(kept / f"{method}.npy", image)
+                with atomic_path(kept / f"{method}.npy") as temporary:
+                    np.save(temporary, image)
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            write_text(saved, json.dumps(numbers, indent=1))
     text = []
     for kernel, photons in itertools.product(kernels(), PHOTONS):
         key = f"{kernel}, {photons}"
@@ -379,11 +382,11 @@ def main() -> None:
             text.append(table(numbers, title, list(images), key, [m for m in columns if wanted(m, kernel)]))
     text.append("As published by Ye et al. 2024, for other blur and noise, for orientation only:")
     text += [f"{m:<12}" + "".join(f"{v:>10.2f}" for v in values) for m, values in PUBLISHED.items()]
-    arguments.output.with_suffix(".txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), "\n\n".join(text) + "\n")
     print("\n\n".join(text))
     shown = {
         f"{m}: {numbers[f'{list(images)[2]}, {SRPSF}, 1000, {m}']['psnr_db']:.2f} dB": np.load(
-            kept / f"{m}.npy"
+            kept / f"{m}.npy", allow_pickle=False
         )
         for m in methods
         if (kept / f"{m}.npy").exists()

@@ -34,7 +34,7 @@ from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
 keep_numpy_to_one_thread()
 configure_jax()
 
-from dps_jax.io import atomic_path, read_image  # noqa: E402
+from dps_jax.io import atomic_path, read_image, write_text  # noqa: E402
 from dps_jax.metrics import decorrelation_resolution, squirrel  # noqa: E402
 from dps_jax.operators.sampling import resample  # noqa: E402
 from dps_jax.optics import OpticalSystem, srpsf  # noqa: E402
@@ -214,8 +214,8 @@ def main() -> None:
                 say(f"  correlation with SIM, Abbe period taken as {period}: {told}")
         pictures.append((source.name, results))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
     draw(arguments.output.with_suffix(".png"), pictures)
 
 

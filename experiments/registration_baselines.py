@@ -99,6 +99,8 @@ def main() -> None:
     import flow_scores
     from flow_scores import FIRST_SEED, PHOTONS
 
+    from dps_jax.io import write_text
+
     ways = methods()
     every = {"128": flow_scores.score_movies(ways, movies=arguments.movies)}
     kinds = {"errors": ("error", "worst", "edge"), "no motion": ("still", "bias", "folded")}
@@ -122,8 +124,8 @@ def main() -> None:
     text = "\n".join(parts)
     print(text)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".txt").write_text(text, encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(every, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), text)
+    write_text(arguments.output.with_suffix(".json"), json.dumps(every, indent=1))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
+from dps_jax.io import write_text
 from dps_jax.metrics import out_of_band_correlation
 from dps_jax.operators import convolve
 from dps_jax.optics import OpticalSystem, RadialOtf, airy_psf
@@ -76,8 +77,8 @@ def main() -> None:
     numbers["detail"] = detail(arguments.scenes, say)
     numbers["low light"] = low_light(arguments.scenes, say)
     numbers["real"] = real(arguments.data, arguments.output, say)
-    arguments.output.with_suffix(".txt").write_text("\n".join(lines) + "\n")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    write_text(arguments.output.with_suffix(".txt"), "\n".join(lines) + "\n")
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1) + "\n")
 
 
 def mean_error(values: list[float]) -> str:

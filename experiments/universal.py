@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from demo_scenes import PHOTONS, gains, score_scenes
 
 from dps_jax.cli import configure_jax
-from dps_jax.io import atomic_path
+from dps_jax.io import atomic_path, write_text
 from dps_jax.metrics.line_pairs import line_pair_visibility
 from dps_jax.optics import OpticalSystem
 from dps_jax.pipelines.compare import compare
@@ -187,8 +187,8 @@ def main() -> None:
     configure_jax()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     text, numbers = report(load_network(path=arguments.weights), arguments.scenes)
-    arguments.output.with_suffix(".txt").write_text(text, encoding="utf-8")
-    arguments.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(arguments.output.with_suffix(".txt"), text)
+    write_text(arguments.output.with_suffix(".json"), json.dumps(numbers, indent=1))
     draw(arguments.output.with_suffix(".png"), numbers)
 
 

@@ -4,19 +4,20 @@ Each command is a module with a dataclass of its arguments and a ``run``; it is 
 for, and heavy packages only when it runs, so that ``--help`` answers at once.
 
 Exit codes: 0 done, 2 the user can mend it (one sentence on standard error), 3 some of several files failed,
-130 interrupted.
+130 interrupted by Ctrl-C, 143 asked to end by SIGTERM.
 """
 
 from __future__ import annotations
 
-import _thread
-import contextlib
+import errno
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from dps_jax import __version__
+from dps_jax.cli.compiled import cache_folder, mending_cache
+from dps_jax.cli.signals import heeding_signals
 
 COMMANDS = {
     "restore": "sharpen TIFF images with the released, or your own, network",
@@ -29,16 +30,21 @@ COMMANDS = {
     "demo": "simulate, restore and score a scene; leaves TIFFs, a picture and a table",
 }
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _TOO_LITTLE_MEMORY = "there is not enough memory; crop the image, or give restore a smaller --tile-px."
+# What no writer has put into words already: a log that cannot grow, standard output into a file on a full disk.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NO_SPACE = os.strerror(errno.ENOSPC)
 _FAREWELL = {
-    "train": "interrupted; the same command goes on from the last checkpoint, if there is one.",
-    "": "interrupted; finished files are whole, and nothing half-written was left behind.",
+    "train": "the same command goes on from the last checkpoint, if there is one.",
+    "": "finished files are whole, and nothing half-written was left behind.",
 }
 
 
 def usage() -> str:
     """Return the text of ``dps-jax --help``."""
+    from dps_jax import __version__
+
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     return (
@@ -55,36 +61,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
+        from dps_jax import __version__
+
         print(f"dps-jax {__version__}")
         return 0
     if words[0] not in COMMANDS:
         return complain(f"unknown command {words[0]!r}; expected one of {', '.join(COMMANDS)}.")
-    with _heeding_interrupts():
-        code = _guarded(words[0], words[1:])
-    if code == INTERRUPTED and arguments is None:
-        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost.
+    code = _stoppable(words[0], words[1:])
+    stopped = code in (INTERRUPTED, TERMINATED)
+    if arguments is None and (stopped or (code and _one_of_several())):
+        # Stopped in the middle of its work, XLA can crash while Python shuts down, and the exit code is lost; and one
+        # of several processes would wait there for the others, which wait for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
-@contextlib.contextmanager
-def _heeding_interrupts() -> Iterator[None]:
-    """Let Ctrl-C through where Python would drop it: in a destructor or a callback of the garbage collector."""
-    usual = sys.unraisablehook
+def _stoppable(command: str, words: list[str]) -> int:
+    """Run a command that Ctrl-C or SIGTERM may stop at any moment, also while it imports."""
+    with heeding_signals() as heard, mending_cache(say):
+        try:
+            return _guarded(command, words)
+        except BaseException as problem:
+            # Libraries may wrap what a signal raised in them, NumPy's import for one.
+            if not heard and not isinstance(problem, KeyboardInterrupt):
+                raise
+            ended = heard == {signal.SIGTERM}
+            what = "terminated" if ended else "interrupted"
+            print(f"\n{what}; {_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)
+            return TERMINATED if ended else INTERRUPTED
 
-    def hook(dropped: sys.UnraisableHookArgs) -> None:
-        if issubclass(dropped.exc_type, KeyboardInterrupt):
-            _thread.interrupt_main()
-        else:
-            usual(dropped)
 
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = usual
+def _one_of_several() -> bool:
+    cluster = sys.modules.get("dps_jax.cli.cluster")
+    return cluster is not None and cluster.JOINED.is_set()
 
 
 def _guarded(command: str, words: list[str]) -> int:
@@ -97,10 +108,14 @@ def _guarded(command: str, words: list[str]) -> int:
         module = importlib.import_module(f"dps_jax.cli.{command}")
         parsed = module.parse(words)
         configure_jax()
-        return int(module.run(parsed))
+        code = int(module.run(parsed))
+        sys.stdout.flush()  # here, where a full disk can still be said
+        return code
     except SystemExit as stop:  # after --help
         return int(stop.code or 0)
     except (UserError, ValueError) as problem:
+        if _NO_SPACE in str(problem):  # Orbax's threads say it in a long report
+            return complain(f"the disk is full; free some space, then {_FAREWELL.get(command, 'try again')}")
         return complain(str(problem))
     except MemoryError:
         return complain(_TOO_LITTLE_MEMORY)
@@ -111,9 +126,14 @@ def _guarded(command: str, words: list[str]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print(f"\n{_FAREWELL.get(command, _FAREWELL[''])}", file=sys.stderr)
-        return INTERRUPTED
+    except OSError as problem:
+        if problem.errno not in _OF_THE_DISK:
+            raise
+        return complain(f"{problem.strerror}{_naming(problem)}; free some space, or choose another place.")
+
+
+def _naming(problem: OSError) -> str:
+    return f": {problem.filename}" if problem.filename else ", while writing"
 
 
 def complain(sentence: str) -> int:
@@ -137,9 +157,7 @@ def configure_jax() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _add_xla_flag("--xla_cpu_multi_thread_eigen", "false")
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(home, "dps_jax", "xla")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache_folder())
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "false")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dps_jax.cli import say
 from dps_jax.io import UserError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR_SUFFIX = ".zarr"
 
 
 def pair_outputs(
@@ -26,17 +28,53 @@ def pair_outputs(
     if not inputs:
         raise UserError("expected at least one TIFF file, got none; name it before the options.")
     output = required(output, "a .tif file or a folder")
-    if output.is_dir() or not output.suffix:
+    is_zarr = output.suffix.lower() == ZARR_SUFFIX
+    if not is_zarr and (output.is_dir() or not output.suffix):
         _different_names(inputs, suffix)
-        return [(path, output / f"{path.stem}_{suffix}.tif") for path in inputs], output
-    if output.suffix.lower() not in TIFF_SUFFIXES:
+        return [(path, output / result_name(path, suffix)) for path in inputs], output
+    if not is_zarr and output.suffix.lower() not in TIFF_SUFFIXES:
         raise UserError(
-            f"expected the output to be a .tif file or a folder, got {output}; results are TIFF files "
-            "(if it is meant as a folder, make it first)."
+            f"expected the output to be a .tif file or a folder, got {output}; results are TIFF files or OME-Zarr "
+            "(.zarr) (if it is meant as a folder, make it first)."
         )
     if len(inputs) > 1:
         raise UserError(f"expected a folder for {len(inputs)} results, got the file name {output}.")
     return [(inputs[0], output)], None
+
+
+def result_name(path: Path, suffix: str) -> str:
+    """Return the name of the result of a file: an OME-Zarr of an OME-Zarr, else a TIFF."""
+    if path.suffix.lower() == ZARR_SUFFIX:
+        return f"{_bare(path)}_{suffix}.ome.zarr"
+    return f"{path.stem}_{suffix}.tif"
+
+
+def _bare(path: Path) -> str:
+    """Return a name without its endings."""
+    stem = path.stem
+    return stem[:-4] if path.suffix.lower() == ZARR_SUFFIX and stem.lower().endswith(".ome") else stem
+
+
+def expand(inputs: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the inputs with patterns, which a shell leaves alone in quotes, in place of the files they match.
+
+    Raises
+    ------
+    UserError
+        Where a pattern matches nothing.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if path.exists() or not glob.has_magic(str(path)):
+            found.append(path)
+            continue
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise UserError(
+                f"expected files that match {path}, found none; check the folder and the pattern."
+            )
+        found += map(Path, matches)
+    return tuple(found)
 
 
 def required(output: Path | None, what: str) -> Path:
@@ -89,11 +127,12 @@ def made_folder(folder: Path) -> Iterator[Path]:
 
 def _different_names(inputs: Sequence[Path], suffix: str) -> None:
     # Some disks do not tell capital letters from small ones.
-    names = [path.stem.casefold() for path in inputs]
-    for first, path in enumerate(inputs):
-        if names.count(path.stem.casefold()) > 1:
-            second = inputs[names.index(names[first], first + 1)]
+    seen: dict[str, Path] = {}
+    for path in inputs:
+        name = result_name(path, suffix)
+        other = seen.setdefault(name.casefold(), path)
+        if other is not path:
             raise UserError(
-                f"expected inputs of different names, got {path} and {second}, whose results would both be "
-                f"{path.stem}_{suffix}.tif; write them into different folders."
+                f"expected inputs of different names, got {other} and {path}, whose results would both be "
+                f"{name}; write them into different folders."
             )

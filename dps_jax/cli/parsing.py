@@ -42,6 +42,23 @@ def parse(kind: type[T], words: Sequence[str], *, command: str, default: T | Non
         raise UserError(_sentence(said.getvalue(), command)) from None
 
 
+def size(word: str | None, option: str) -> int | None:
+    """Return the bytes that a size such as 3GB or 500 MB stands for; None for None.
+
+    Raises
+    ------
+    UserError
+        For a word that is no size, in one sentence.
+    """
+    if word is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kMGT]?)(i?)B?\s*", word, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UserError(f"expected {option} to be a size such as 3GB or 500MB, got {word!r}.")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " KMGT".index(found[2].upper() or " "))
+
+
 def flag(name: str) -> str:
     """Return the option of a setting, as the user typed it."""
     return "--" + name.replace("_", "-")
@@ -85,8 +102,9 @@ def _number(word: str) -> float:
 
 def _integer(word: str) -> int:
     with contextlib.suppress(ValueError):
-        return int(word)
-    raise ValueError(f"expected a whole number, got {word!r}")
+        if abs(int(word)) < 2**63:
+            return int(word)
+    raise ValueError(f"expected a whole number, got {word[:80]!r}")
 
 
 def _sentence(boxed: str, command: str) -> str:

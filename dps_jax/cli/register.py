@@ -54,7 +54,8 @@ class Arguments:
     stride_px: int = 12
     """From patch to patch, likewise."""
     save_flow: Given = None
-    """Write the flow to this TIFF: float32, two channels dy and dx in px; corrected(r) = frame(r + flow(r))."""
+    """Write the flow to this TIFF: float32, two channels dy and dx in px, compressed and for that rounded to 1/1024 px;
+    corrected(r) = frame(r + flow(r))."""
     figure: Given = None
     """Draw means, overlays and shifts to this PNG file."""
     json: Given = None

@@ -11,7 +11,7 @@ import tyro
 
 from dps_jax import _checks
 from dps_jax.cli import parsing, say
-from dps_jax.cli.outputs import made_folder, pair_outputs, run_each
+from dps_jax.cli.outputs import expand, made_folder, pair_outputs, run_each
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
 
@@ -44,9 +44,9 @@ class Arguments:
     inputs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE ...", help_behavior_hint="")
     ] = ()
-    """TIFF files."""
+    """TIFF files or OME-Zarr folders; patterns in quotes, such as 'folder/*.tif', are understood."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], help_behavior_hint="(required)")] = None
-    """Result: a .tif file, or a folder, where it is written as NAME_restored.tif."""
+    """Result: a .tif file, an OME-Zarr folder (.zarr), or a folder, where it is written as NAME_restored.tif."""
     na: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(required)")] = None
     """Numerical aperture of the objective."""
     wavelength_nm: Annotated[
@@ -84,10 +84,15 @@ class Arguments:
     waves, and remove them; for images in which you see them."""
     keep_intermediates: bool = False
     """Also write the images between input and result, as RESULT_denoised.tif and RESULT_without_artefacts.tif."""
+    memory_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
+    """Memory to stay within, such as 3GB; by default half of what is free. What does not fit is restored tile by tile,
+    from disk to disk."""
+    dry_run: bool = False
+    """Say how each file would be restored, with what memory and in what time; write nothing."""
     weights: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Weights made by `dps-jax train`; by default the released ones."""
-    tile_px: int = 512
-    """Side of a tile; less needs less memory."""
+    tile_px: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Largest side of a tile in pixels of 0.4 Abbe periods; by default as --memory-limit allows, 1334 at most."""
 
 
 def parse(words: list[str]) -> Arguments:
@@ -97,20 +102,45 @@ def parse(words: list[str]) -> Arguments:
 
 def run(arguments: Arguments) -> int:
     """Restore every input; return 0, 2 if none could be restored, or 3 if some could not."""
-    targets, folder = pair_outputs(arguments.inputs, arguments.output)
+    inputs = expand(arguments.inputs)
+    targets, folder = pair_outputs(inputs, arguments.output)
     _check_numbers(arguments)
+    limit = parsing.size(arguments.memory_limit, "--memory-limit")
+    if arguments.dry_run:
+        return _plan(arguments, targets, limit)
     with made_folder(folder) if folder else contextlib.nullcontext():
         for _, target in targets:
-            check_output(target, inputs=arguments.inputs)
+            check_output(target, inputs=inputs)
         from dps_jax.weights import load_network
 
         network = load_network(path=arguments.weights)
         if len(targets) == 1:
-            _restore(arguments, network, *targets[0])
+            _restore(arguments, network, limit, *targets[0])
             return 0
         return run_each(
-            lambda source, target: _restore(arguments, network, source, target), targets, done="restored"
+            lambda source, target: _restore(arguments, network, limit, source, target),
+            targets,
+            done="restored",
         )
+
+
+def _plan(arguments: Arguments, targets: list[tuple[Path, Path]], limit: int | None) -> int:
+    """Print what would be done to every file."""
+    from dps_jax.pipelines.restore_file import planned
+    from dps_jax.pipelines.stream_file import describe_plan
+    from dps_jax.weights import load_network
+
+    network = load_network(path=arguments.weights)
+
+    def tell(source: Path, target: Path) -> None:
+        place = target if target.parent.exists() else Path(target.name)  # the folder is not made now
+        with planned(source, place, _options(arguments), network, limit=limit) as job:
+            print("\n".join(describe_plan(job)))
+
+    if len(targets) == 1:
+        tell(*targets[0])
+        return 0
+    return run_each(tell, targets, done="planned")
 
 
 def _check_numbers(arguments: Arguments) -> None:
@@ -121,7 +151,8 @@ def _check_numbers(arguments: Arguments) -> None:
             _checks.positive(parsing.flag(name), value)
     for value in arguments.wavelength_nm:
         _checks.positive("--wavelength-nm", value)
-    _checks.positive_integer("--tile-px", arguments.tile_px)
+    if arguments.tile_px is not None:
+        _checks.positive_integer("--tile-px", arguments.tile_px)
     if arguments.orientations not in (1, 2, 4, 8):
         raise UserError(f"expected --orientations to be 1, 2, 4 or 8, got {arguments.orientations}.")
     if arguments.steady_frames < 0:
@@ -146,11 +177,11 @@ def _check_numbers(arguments: Arguments) -> None:
         )
 
 
-def _restore(arguments: Arguments, network: Network, source: Path, target: Path) -> None:
+def _restore(arguments: Arguments, network: Network, limit: int | None, source: Path, target: Path) -> None:
     from dps_jax.pipelines.restore_file import restore_file
 
     with LateProgress(f"restoring {source.name}") as progress:
-        restore_file(source, target, _options(arguments), network, log=say, progress=progress)
+        restore_file(source, target, _options(arguments), network, limit=limit, log=say, progress=progress)
 
 
 def _options(arguments: Arguments) -> FileOptions:

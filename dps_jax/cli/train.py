@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from dps_jax import __version__
-from dps_jax.cli import parsing, say, share_cores
+from dps_jax.cli import cluster, parsing, say, share_cores
 from dps_jax.cli.outputs import required
 from dps_jax.cli.progress import LateProgress
 from dps_jax.io import UserError, check_output
@@ -36,7 +36,16 @@ class Arguments:
     config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="")] = None
     """TOML file of settings; flags override it."""
     devices: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Local devices to share each batch; by default as many as divide it."""
+    """Devices of each process to share each batch; by default as many as divide it."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = None
+    """Where the processes of one run meet: the host of process 0 and a free port there. Under SLURM, Open MPI,
+    Kubernetes and on TPU pods this and the next two are found without being given."""
+    processes: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Number of processes of the run, which must see the same folders; 1 asks no scheduler."""
+    process_id: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Which of them this is, from 0; process 0 writes config, log and weights."""
+    wait_s: int = 300
+    """Seconds to wait for the other processes; one that is lost later is noticed within 100 s."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -75,12 +84,31 @@ def run(arguments: Arguments) -> int:
     check_output(output)
     folder = arguments.run or output.with_suffix(".run")
     _check_folder(folder, config)
-    share_cores(config.common_parts)
+    found = cluster.find(arguments.coordinator, arguments.processes, arguments.process_id, arguments.wait_s)
+    if found is None:
+        return _work(config, folder, output, arguments.devices)
+    code = cluster.guard(found)
+    if code is not None:
+        return code
+    share_cores(config.common_parts // (found.processes or config.common_parts))
+    cluster.join(found)
+    try:
+        return _work(config, folder, output, arguments.devices)
+    except Exception as problem:
+        raise cluster.explained(problem) from problem
+
+
+def _work(config: TrainConfig, folder: Path, output: Path, devices: int | None) -> int:
+    """Train, alone or as one of several processes, and write the weights."""
+    share_cores(config.common_parts)  # a flag that is set already stays
+    from dps_jax.training.sharding import leads
     from dps_jax.training.steps import network_of
     from dps_jax.weights import save_network
 
     with _forgotten_if_barren(folder):
-        params = _train(config, folder, arguments.devices)
+        params = _train(config, folder, devices)
+    if not leads():
+        return 0
     header = {
         "config": to_dict(config),
         "seed": config.seed,
@@ -100,8 +128,9 @@ def _train(config: TrainConfig, folder: Path, devices: int | None) -> dict[str, 
         def report(line: dict[str, float]) -> None:
             progress(line["step"], config.steps, f"loss {line['loss']:.4f}")
             if not sys.stderr.isatty():
+                peak = f"  {line['peak_percent']:.0f} % of peak" if "peak_percent" in line else ""
                 say(
-                    f"step {line['step']:>7.0f}  loss {line['loss']:.5f}  {line['images_per_s']:.1f} images/s"
+                    f"step {line['step']:>7.0f}  loss {line['loss']:.5f}  {line['images_per_s']:.1f} images/s{peak}"
                 )
 
         try:
@@ -125,9 +154,11 @@ def _check_folder(folder: Path, config: TrainConfig) -> None:
         return
     try:
         found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(to_dict(config))
-    except ValueError:  # cut short
+    except (OSError, ValueError, AttributeError, RecursionError):  # cut short, or not what was written
         raise UserError(f"{path} is damaged; remove {folder} or choose another --run folder.") from None
-    other = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+    # A run may go on with another layout over devices.
+    names = (name for name in found.keys() | wanted.keys() if not name.startswith("parallel."))
+    other = sorted(name for name in names if found.get(name) != wanted.get(name))
     if other:
         differences = ", ".join(f"{k} {found.get(k)} there and {wanted.get(k)} here" for k in other[:5])
         raise UserError(
@@ -160,5 +191,7 @@ def _forgotten_if_barren(folder: Path) -> Iterator[None]:
 
 def _final(folder: Path) -> dict[str, float]:
     """Return the last line of the log without the speed, which would make every weights file another."""
+    from dps_jax.training.throughput import SPEEDS
+
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return {k: v for k, v in json.loads(lines[-1]).items() if k != "images_per_s"} if lines else {}
+    return {k: v for k, v in json.loads(lines[-1]).items() if k not in SPEEDS} if lines else {}

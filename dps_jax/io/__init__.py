@@ -5,11 +5,11 @@ size in nanometres, or raises :class:`UserError` in a microscopist's words; it n
 Writing (:func:`write_image`) is atomic and gives the same bytes for the same data and description.
 """
 
-from .atomic import atomic_path, check_output
+from .atomic import atomic_path, write_text
 from .errors import UserError
-from .tiff import ImageFile, read_image
+from .images import check_output, image_writer, open_image, read_description, read_image, write_image
+from .tiff import ImageFile
 from .values import check_values
-from .write import read_description, write_image
 
 __all__ = [
     "ImageFile",
@@ -17,7 +17,10 @@ __all__ = [
     "atomic_path",
     "check_output",
     "check_values",
+    "image_writer",
+    "open_image",
     "read_description",
     "read_image",
     "write_image",
+    "write_text",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError, explained
+from .integrity import available_bytes, check_regular
 
 
 def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -21,6 +22,7 @@ def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str,
         unpickled.
     """
     path, wanted = Path(path), list(names)
+    check_regular(path)
     try:
         with path.open("rb") as file:
             is_zip = file.read(2) == b"PK"
@@ -34,6 +36,7 @@ def _from_npz(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
     # Opened here: of a damaged archive NumPy forgets to close the file.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         _refuse_missing(path, wanted, set(archive.files))
+        _refuse_giant(path, sum(archive.zip.getinfo(f"{name}.npy").file_size for name in wanted))
         return {name: np.asarray(archive[name], np.float32) for name in wanted}
 
 
@@ -43,6 +46,15 @@ def _from_safetensors(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
     with safe_open(path, framework="numpy") as file:
         _refuse_missing(path, wanted, set(file.keys()))
         return {name: np.asarray(file.get_tensor(name), np.float32) for name in wanted}
+
+
+def _refuse_giant(path: Path, unpacked_bytes: int) -> None:
+    """Refuse a small archive that unpacks to more than half of the free memory."""
+    if unpacked_bytes > available_bytes() // 2:
+        raise UserError(
+            f"the arrays in {path} unpack to {unpacked_bytes / 1e9:.3g} GB, more than half of the memory that is free; "
+            "choose another file."
+        )
 
 
 def _refuse_missing(path: Path, wanted: list[str], found: set[str]) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PathLike = str | os.PathLike[str]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+# On a disk with less than this free, a write that ended early without saying why has filled it.
+_NEARLY_FULL_BYTES = 2**16
 
 
 @contextlib.contextmanager
@@ -22,7 +31,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """Give a temporary name beside ``path``; move it to ``path`` if the block succeeds, else remove it.
 
     The temporary file is hidden, in the same folder (a rename is atomic only within one disk) and has the
-    same suffix (writers choose their format by it). A ``path`` that is a link keeps linking.
+    same suffix (writers choose their format by it). A ``path`` that is a link keeps linking. What a run that was killed
+    outright left behind of the same ``path`` is removed; a file that a living process writes is locked, and stays.
 
     Raises
     ------
@@ -31,18 +41,34 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     _check_place(path)
     final = Path(os.path.realpath(path))
+    remove_orphans(final)
     temporary = final.with_name(f".{final.stem[:32]}-{secrets.token_hex(8)}{final.suffix}")
+    descriptor = None
     try:
-        _create(temporary)
+        descriptor = _create(temporary)
         yield temporary
         _flush(temporary)
         os.replace(temporary, final)
     except OSError as problem:
-        raise UserError(_sentence(path, problem)) from problem
+        raise UserError(os_sentence(path, problem)) from problem
     finally:  # also on KeyboardInterrupt; after a success there is nothing left to remove
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _flush_folder(final.parent)
+        if descriptor is not None:
+            os.close(descriptor)
+    flush_folder(final.parent)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises
+    ------
+    UserError
+        As :func:`atomic_path`.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def check_output(path: PathLike, *, inputs: Sequence[PathLike] = (), overwrite: bool = True) -> None:
@@ -87,9 +113,47 @@ def _same_file(a: PathLike, b: PathLike) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)
 
 
-def _create(path: Path) -> None:
-    """Make an empty file that was not there, with the user's usual permissions (``mkstemp`` has its own)."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+def _create(path: Path) -> int:
+    """Make an empty file that was not there, with the user's usual permissions (``mkstemp`` has its own), and lock it.
+
+    The lock lasts as long as the descriptor that is returned, and ends with the process however that ends.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    lock(descriptor, wait=True)
+    if os.path.exists(path):
+        return descriptor
+    os.close(descriptor)  # taken for an orphan before it was locked
+    return _create(path)
+
+
+def lock(descriptor: int, *, wait: bool = False) -> bool:
+    """Tell whether the file could be locked; some systems and network disks know no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def remove_orphans(final: Path) -> None:
+    """Remove the temporary files or folders of ``final`` whose process is gone: nothing else holds their lock."""
+    start, digits = f".{final.stem[:32]}-", "[0-9a-f]{16}"
+    pattern = re.compile(re.escape(start) + digits + re.escape(final.suffix))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(final.parent):
+            if name.startswith(start) and pattern.fullmatch(name):
+                _remove_if_unlocked(final.parent / name)
+
+
+def _remove_if_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if lock(descriptor):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _flush(path: Path) -> None:
@@ -98,7 +162,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Wait until the new name is on the disk; not every system lets a folder be opened for that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -108,10 +172,17 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _sentence(path: PathLike, problem: OSError) -> str:
+def os_sentence(path: PathLike, problem: OSError) -> str:
     """Say in one sentence why ``path`` could not be written."""
-    if problem.errno in _FULL:
+    if problem.errno in _FULL or (problem.errno is None and _nearly_full(path)):
         return f"The disk is full, so {path} could not be written; free some space or choose another disk."
     if problem.errno in _FORBIDDEN:
         return f"Writing {path} is not permitted here; choose another folder or ask for the right to write."
     return f"{path} could not be written ({problem.strerror or problem}); check the disk and the file name."
+
+
+def _nearly_full(path: PathLike) -> bool:
+    """Tell whether the disk of ``path`` has next to nothing free: NumPy does not say why a write ended early."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(Path(os.path.realpath(path)).parent).free < _NEARLY_FULL_BYTES
+    return False

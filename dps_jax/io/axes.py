@@ -9,10 +9,12 @@ from .errors import UserError
 LEADING = "TZC"
 
 
-def to_image_axes(name: str, data: np.ndarray, axes: str) -> tuple[np.ndarray, str, tuple[str, ...]]:
+def to_image_axes(
+    name: str, data: np.ndarray, axes: str, *, most: int = 4
+) -> tuple[np.ndarray, str, tuple[str, ...]]:
     """Return ``data`` with its y and x axes last, single planes squeezed, the axes' letters, and notes.
 
-    Axes of unknown meaning take the first free letters of T, Z, C, and a note says so.
+    Axes of unknown meaning take the first free letters of T, Z, C, and a note says so. ``most`` axes are read.
 
     Raises
     ------
@@ -29,9 +31,9 @@ def to_image_axes(name: str, data: np.ndarray, axes: str) -> tuple[np.ndarray, s
             f"{name} holds a single line of {data.size} values, not an image; "
             "give a file with a y and an x axis."
         )
-    if data.ndim > 4:
+    if data.ndim > most:
         raise UserError(
-            f"{name} has {data.ndim} axes ({_sizes(data, axes)}), but 2 to 4 can be read; "
+            f"{name} has {data.ndim} axes ({_sizes(data, axes)}), but 2 to {most} can be read; "
             "split it, for example into one file per channel."
         )
     order = [i for i, letter in enumerate(axes) if letter not in "YX"] + [axes.index("Y"), axes.index("X")]

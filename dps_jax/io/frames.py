@@ -7,7 +7,6 @@ one. Reading keeps one frame in memory; what is written is no TIFF before its la
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,13 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from .atomic import atomic_path, check_output
 from .axes import to_image_axes
+from .contiguous import contiguous_tiff
 from .errors import UserError, explained, library_warnings
-from .integrity import check_file, check_planes, check_series
+from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
 from .metadata import Calibration, read_calibration
 from .tiff import SQUARE_TOLERANCE, _first_series, _page_notes
-from .write import _CLASSIC_LIMIT, SETTINGS, _bigtiff_options, _imagej_options, _json
 
-# The types that ImageJ's format can hold.
-_IMAGEJ = ("uint8", "uint16", "int16", "float32")
 PlaneReader = Callable[[int], np.ndarray]
 FrameWriter = Callable[[int, np.ndarray], None]
 
@@ -74,7 +70,7 @@ def open_movie(path: str | os.PathLike[str]) -> Iterator[Movie]:
     check_file(path)
     with contextlib.ExitStack() as stack:
         with explained(path), library_warnings("tifffile") as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path))
+            file = stack.enter_context(tifffile.TiffFile(path, **TIFF_OPTIONS))
             shape, letters, dtype, read, notes = _planes(path, file)
             calibration = read_calibration(file)
         # A stand-in without memory: only its axes are looked at.
@@ -85,6 +81,7 @@ def open_movie(path: str | os.PathLike[str]) -> Iterator[Movie]:
         lead = data.shape[:-2] if time is not None else (1, *data.shape[:-2])
         frames = lead[time or 0]
         size = (frames, int(np.prod(lead)) // frames, *data.shape[-2:])
+        check_memory(path, int(np.prod(size[1:], dtype=object)) * dtype.itemsize, None)
         notes = axis_notes + time_notes + calibration.notes + pixel_notes + notes + tuple(warnings)
         yield Movie(
             path,
@@ -122,66 +119,23 @@ def frame_writer(
     UserError
         Where the file cannot be written.
     """
-    check_output(path)
-    dtype, count = np.dtype(dtype), int(np.prod(shape, dtype=object))
-    settings = {SETTINGS: dict(description)}
-    _json(settings)
-    sizes = (pixel_size_nm, z_step_nm, frame_interval_s)
-    small = count * dtype.itemsize <= _CLASSIC_LIMIT
-    if small and dtype.name in _IMAGEJ:
-        options = _imagej_options(np.zeros(1, np.uint8), axes, *sizes, settings)
-    else:
-        options = {**_bigtiff_options(axes, *sizes, settings), "bigtiff": not small}
-    bytes_per_frame = count // shape[0] * dtype.itemsize
-    with atomic_path(path) as temporary, _Headless(temporary) as out:
-        with tifffile.TiffWriter(
-            out,
-            byteorder="<",
-            ome=False,
-            imagej=options.pop("imagej", False),
-            bigtiff=options.pop("bigtiff", False),
-        ) as tiff:
-            offset, _ = tiff.write(
-                shape=tuple(shape),
-                dtype=dtype,
-                photometric="minisblack",
-                software="dps_jax",
-                returnoffset=True,
-                **options,
-            )
+    frame_bytes = int(np.prod(shape[1:], dtype=object)) * np.dtype(dtype).itemsize
+    with contiguous_tiff(
+        path,
+        shape=shape,
+        dtype=dtype,
+        axes=axes,
+        description=description,
+        pixel_size_nm=pixel_size_nm,
+        z_step_nm=z_step_nm,
+        frame_interval_s=frame_interval_s,
+    ) as planes:
 
         def write(index: int, frame: np.ndarray) -> None:
-            out.seek(offset + index * bytes_per_frame)
-            out.write(np.ascontiguousarray(frame, dtype.newbyteorder("<")).tobytes())
+            planes.file.seek(planes.offset + index * frame_bytes)
+            planes.file.write(np.ascontiguousarray(frame, planes.dtype).tobytes())
 
         yield write
-        out.finish()
-
-
-class _Headless(io.FileIO):
-    """A file that holds back its first four bytes, by which a TIFF is known, until it is finished."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "r+")
-        self._head = bytearray(4)
-
-    def write(self, data: Any) -> int:
-        """Write all of ``data``, with zeros in place of the file's first bytes."""
-        place, view = self.tell(), memoryview(data).cast("B")
-        length = len(view)
-        held = max(0, min(4 - place, length))
-        if held:
-            self._head[place : place + held] = view[:held]
-            super().write(bytes(held))
-        view = view[held:]
-        while len(view):
-            view = view[super().write(view) or 0 :]
-        return length
-
-    def finish(self) -> None:
-        """Make it a TIFF."""
-        self.seek(0)
-        super().write(bytes(self._head))
 
 
 def _planes(
@@ -194,6 +148,7 @@ def _planes(
         raise UserError(
             f"{path} holds {series.keyframe.samplesperpixel} samples in each pixel; save its channels as planes."
         )
+    check_memory(path, series.keyframe.nbytes, None)
     every = list(file.series)
     if len(every) > 1 and not file.is_ome:
         _check_alike(path, every)

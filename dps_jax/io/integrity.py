@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 
+from .codecs import check_codec
 from .errors import UserError
-from .metadata import ome_pixels
+from .metadata import ome_other_files, ome_pixels
 
 _BYTES_PER_TYPE = np.ones(19, np.uint64)
 _BYTES_PER_TYPE[[3, 8]] = 2
@@ -24,6 +25,8 @@ _BYTES_PER_TYPE[[5, 10, 12, 16, 17, 18]] = 8
 # 42 classic, 43 BigTIFF: place of the first directory's offset, formats of the tag count and of offsets.
 _LAYOUTS = {42: (4, "u2", "u4"), 43: (8, "u8", "u8")}
 _FALLBACK_BYTES = 4 * 2**30
+# NDTiff names its parts in an index beside it, by paths that may lead anywhere.
+TIFF_OPTIONS: dict[str, Any] = {"is_ndtiff": False}
 
 
 def check_file(path: Path) -> None:
@@ -32,6 +35,7 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path} is a folder, but one TIFF file was expected; give the name of a file in it.")
     if not path.exists():
         raise UserError(f"{path} was not found; check the name and the folder.")
+    check_regular(path)
     try:
         with path.open("rb") as file:
             _check_directories(path, file, os.fstat(file.fileno()).st_size)
@@ -39,6 +43,12 @@ def check_file(path: Path) -> None:
         raise UserError(
             f"{path} could not be opened ({problem.strerror}); check its permissions."
         ) from problem
+
+
+def check_regular(path: Path) -> None:
+    """Refuse pipes and devices, which may be waited for, or read, for ever; what is not there is not looked at."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is a pipe or a device, but a file was expected; save it as a file first.")
 
 
 def check_series(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -49,6 +59,7 @@ def check_series(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageS
     if series.dataoffset is None:
         for number, page in enumerate(series):
             _check_page(path, number, page, size)
+            check_codec(path, number, page)
         return
     _check_page(path, 0, series[0], size)
     if series.dataoffset + series.nbytes > size:
@@ -61,6 +72,12 @@ def check_planes(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageS
     The library would otherwise add planes of zeros, or return the first plane alone.
     """
     if series is None:
+        others = ome_other_files(file)
+        if others:
+            raise UserError(
+                f"{path} is one of several files: it says that planes are in {others[0][:80]!r}; save the image as one "
+                "TIFF first, or give the file its own name back."
+            )
         attributes = ome_pixels(file)
         declared = int(np.prod([int(attributes.get(f"Size{axis}", 1)) for axis in "TZC"], dtype=object))
         held = len(file.pages) * file.pages.first.samplesperpixel

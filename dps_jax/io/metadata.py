@@ -75,9 +75,29 @@ def ome_pixels(file: tifffile.TiffFile) -> dict[str, str]:
     return {} if pixels is None else dict(pixels.attrib)
 
 
+def ome_other_files(file: tifffile.TiffFile) -> tuple[str, ...]:
+    """Return the names of files beside this one that its OME block says planes are in; none of them is opened."""
+    if not file.is_ome or not file.ome_metadata:
+        return ()
+    try:
+        root = ElementTree.fromstring(file.ome_metadata)
+    except ElementTree.ParseError:
+        return ()
+    own, name = root.get("UUID"), file.filename.lower()
+    parts = [(part.text, part.get("FileName", "")) for part in root.iter() if part.tag.endswith("UUID")]
+    if own is None:  # then the file is known by its name
+        return tuple(other for _, other in parts if other.lower() != name)
+    return tuple(other or "one without a name" for uuid, other in parts if uuid != own)
+
+
 def nm_per_unit(unit: Any) -> float | None:
     """Return the nanometres in a unit of length as programs spell it, ``None`` for pixels and the unknown."""
     return _NM_PER_UNIT.get(_spelling(unit))
+
+
+def seconds_per_unit(unit: Any) -> float | None:
+    """Return the seconds in a unit of time as programs spell it, ``None`` for the unknown."""
+    return _SECONDS_PER_UNIT.get(_spelling(unit))
 
 
 def _spelling(unit: Any) -> str:
@@ -108,9 +128,7 @@ def _from_ome(file: tifffile.TiffFile) -> Calibration:
         _times(pixels.get(f"PhysicalSize{axis}"), nm_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
         for axis in "XYZ"  # the schema's default unit is the micrometre
     )
-    interval = _times(
-        pixels.get("TimeIncrement"), _SECONDS_PER_UNIT.get(_spelling(pixels.get("TimeIncrementUnit", "s")))
-    )
+    interval = _times(pixels.get("TimeIncrement"), seconds_per_unit(pixels.get("TimeIncrementUnit", "s")))
     # One of the two alone means square pixels: some writers give only X.
     y, x = y or x, x or y
     return Calibration((y, x) if y and x else None, z, interval, "OME metadata")
@@ -125,7 +143,7 @@ def _from_imagej(file: tifffile.TiffFile) -> Calibration:
         nm_per_unit(found.get(f"{axis}unit", unit)) for axis in "yxz"
     ]  # ImageJ: yunit, zunit if unlike x
     sizes = [_per_pixel(file, name, nm) for name, nm in zip("YX", units, strict=False)]
-    seconds = _times(found.get("finterval"), _SECONDS_PER_UNIT.get(_spelling(found.get("tunit", ""))))
+    seconds = _times(found.get("finterval"), seconds_per_unit(found.get("tunit", "")))
     spacing = _times(abs(_number(found.get("spacing"))), units[2])
     doubtful = any(nm in _DOUBTFUL_UNITS for nm in units[:2])
     return _judged(sizes, "ImageJ metadata", doubtful=doubtful, z_step_nm=spacing, frame_interval_s=seconds)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .atomic import atomic_path
 from .errors import UserError
+from .integrity import check_regular
 
 FORMAT_VERSION = 1
 _HEADER = "dps_jax"
@@ -88,6 +89,7 @@ def read_parameters(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     from safetensors.numpy import load
 
     path = Path(path)
+    check_regular(path)
     try:
         content = path.read_bytes()
     except OSError as problem:

@@ -15,7 +15,7 @@ import tifffile
 
 from .axes import to_image_axes
 from .errors import UserError, explained, library_warnings
-from .integrity import check_file, check_memory, check_planes, check_series
+from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
 from .metadata import read_calibration
 
 # Two sizes further apart than this would stretch a round spot by more than any resampling error.
@@ -37,17 +37,27 @@ class ImageFile:
     notes: tuple[str, ...] = ()
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """One size per axis."""
+        return self.data.shape
+
+    @property
     def pixel_size_nm(self) -> float | None:
         """Side of the square pixel, ``None`` if unknown; ``UserError`` where y and x differ by over 1 %."""
-        if self.pixel_size_yx_nm is None:
-            return None
-        y, x = self.pixel_size_yx_nm
-        if abs(y - x) > SQUARE_TOLERANCE * max(y, x):
-            raise UserError(
-                f"{self.path} has pixels of {y:.6g} nm in y and {x:.6g} nm in x ({self.source}), but square "
-                "ones were expected; resample it, or give the pixel size yourself if the metadata are wrong."
-            )
-        return x if x == y else float(np.sqrt(x * y))
+        return square_pixel_nm(self.path, self.pixel_size_yx_nm, self.source)
+
+
+def square_pixel_nm(path: Path, sides_nm: tuple[float, float] | None, source: str) -> float | None:
+    """Return the side of pixels of ``sides_nm`` (y, x); ``UserError`` where the two differ by over 1 %."""
+    if sides_nm is None:
+        return None
+    y, x = sides_nm
+    if abs(y - x) > SQUARE_TOLERANCE * max(y, x):
+        raise UserError(
+            f"{path} has pixels of {y:.6g} nm in y and {x:.6g} nm in x ({source}), but square "
+            "ones were expected; resample it, or give the pixel size yourself if the metadata are wrong."
+        )
+    return x if x == y else float(np.sqrt(x * y))
 
 
 def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> ImageFile:
@@ -63,7 +73,11 @@ def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) ->
     """
     path = Path(path)
     check_file(path)
-    with explained(path), library_warnings("tifffile") as warnings, tifffile.TiffFile(path) as file:
+    with (
+        explained(path),
+        library_warnings("tifffile") as warnings,
+        tifffile.TiffFile(path, **TIFF_OPTIONS) as file,
+    ):
         check_planes(path, file)
         series = _first_series(path, file)
         check_memory(path, series.nbytes, max_bytes)
@@ -85,6 +99,24 @@ def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) ->
         calibration.source,
         axis_notes + calibration.notes + notes + tuple(warnings),
     )
+
+
+def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the first array of a TIFF as it lies, a single line of numbers too; checked as an image is.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_image`, but for the axes.
+    """
+    path = Path(path)
+    check_file(path)
+    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path, **TIFF_OPTIONS) as file:
+        check_planes(path, file)
+        series = _first_series(path, file)
+        check_memory(path, series.nbytes, None)
+        check_series(path, file, series)
+        return np.asarray(series.asarray())
 
 
 def _first_series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:

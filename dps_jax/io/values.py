@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from .errors import UserError
@@ -23,14 +25,18 @@ def check_values(image: ImageFile) -> tuple[str, ...]:
     """
     data = image.data
     _check_finite(image)
-    lowest, highest = data.min(), data.max()
-    if lowest == highest == 0:
-        raise UserError(f"{image.path} is empty: all its pixels are zero; check the export or the shutter.")
-    if lowest == highest:
-        raise UserError(f"{image.path} shows nothing: all its pixels are {highest}; check the export.")
+    refuse_flat(image.path, data.min(), data.max())
     if data.dtype == bool:
         return ("the image has only two values, so intensities mean nothing in it",)
     return _negative(data) + _saturated(data)
+
+
+def refuse_flat(path: Path, lowest: float, highest: float) -> None:
+    """Refuse an image whose lowest and highest value are the same."""
+    if lowest == highest == 0:
+        raise UserError(f"{path} is empty: all its pixels are zero; check the export or the shutter.")
+    if lowest == highest:
+        raise UserError(f"{path} shows nothing: all its pixels are {highest:.10g}; check the export.")
 
 
 def _check_finite(image: ImageFile) -> None:
@@ -41,19 +47,27 @@ def _check_finite(image: ImageFile) -> None:
     count = int(np.count_nonzero(bad))
     if count:
         first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        where = ", ".join(f"{letter.lower()} {int(i)}" for letter, i in zip(image.axes, first, strict=True))
-        raise UserError(
-            f"{image.path} has {count} values that are NaN or infinite, the first at {where} "
-            "(counted from 0); replace or crop them first."
-        )
+        raise not_finite(image.path, image.axes, tuple(map(int, first)), f"{count} values")
+
+
+def not_finite(path: Path, axes: str, first: tuple[int, ...], many: str) -> UserError:
+    """Return the error for an image with ``many`` NaN or infinite values, the first of them at ``first``."""
+    where = ", ".join(f"{letter.lower()} {i}" for letter, i in zip(axes, first, strict=True))
+    return UserError(
+        f"{path} has {many} that are NaN or infinite, the first at {where} "
+        "(counted from 0); replace or crop them first."
+    )
 
 
 def _negative(data: np.ndarray) -> tuple[str, ...]:
     """Note negative values: an offset was subtracted, which is usual, or the type is wrong."""
     count = 0 if data.dtype.kind == "u" else int(np.count_nonzero(data < 0))
-    return (
-        (f"{count} pixels ({count / data.size:.2%}) are negative, down to {data.min():g}",) if count else ()
-    )
+    return negative_note(count, data.size, float(data.min()))
+
+
+def negative_note(count: int, size: int, lowest: float) -> tuple[str, ...]:
+    """Say how many of ``size`` pixels are below zero."""
+    return (f"{count} pixels ({count / size:.2%}) are negative, down to {lowest:g}",) if count else ()
 
 
 def _saturated(data: np.ndarray) -> tuple[str, ...]:
@@ -64,10 +78,18 @@ def _saturated(data: np.ndarray) -> tuple[str, ...]:
         return ()
     share = f"{count} pixels ({count / data.size:.2%})"
     if data.dtype.kind in "iu" and highest == np.iinfo(data.dtype).max:
-        return (f"{share} are saturated at {highest}, the largest value the file can hold",)
+        return saturated_note(count, data.size, int(highest))
     if count >= _FEWEST_CLIPPED and count > _just_below(data, float(highest)):
         return (f"{share} are all at the maximum of {highest:g}, so the image is probably clipped there",)
     return ()
+
+
+def saturated_note(count: int, size: int, highest: int) -> tuple[str, ...]:
+    """Say how many of ``size`` pixels are at the largest value of the file's type, where they are many."""
+    if count <= SATURATED_FRACTION * size:
+        return ()
+    share = f"{count} pixels ({count / size:.2%})"
+    return (f"{share} are saturated at {highest}, the largest value the file can hold",)
 
 
 def _just_below(data: np.ndarray, highest: float) -> int:

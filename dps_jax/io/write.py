@@ -14,7 +14,7 @@ import tifffile
 from .. import _checks
 from .atomic import atomic_path, check_output
 from .errors import explained, library_warnings
-from .integrity import check_file
+from .integrity import TIFF_OPTIONS, check_file
 
 AXES = "TZCYX"  # ImageJ's order
 SETTINGS = "dps_jax"
@@ -49,7 +49,7 @@ def write_image(
     ValueError
         Where shape, axes, type, a size or the description are not as above.
     """
-    data, axes = _in_imagej_order(_storable(np.asarray(data)), axes)
+    data, axes = in_order(storable(np.asarray(data)), axes)
     for name, value in (
         ("pixel_size_nm", pixel_size_nm),
         ("z_step_nm", z_step_nm),
@@ -58,7 +58,7 @@ def write_image(
         if value is not None:
             _checks.positive(name, value)
     check_output(path, overwrite=overwrite)
-    settings = {SETTINGS: json.loads(_json(dict(description)))}
+    settings = {SETTINGS: json.loads(plain_json(dict(description)))}
     if data.nbytes <= _CLASSIC_LIMIT:
         options = _imagej_options(data, axes, pixel_size_nm, z_step_nm, frame_interval_s, settings)
     else:
@@ -80,7 +80,7 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     path = Path(path)
     check_file(path)
-    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path) as file:
+    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path, **TIFF_OPTIONS) as file:
         imagej = (file.imagej_metadata if file.is_imagej else None) or {}
         shaped: Any = (file.shaped_metadata if file.is_shaped else None) or ({},)
     try:
@@ -91,7 +91,7 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _storable(data: np.ndarray) -> np.ndarray:
+def storable(data: np.ndarray) -> np.ndarray:
     """Return ``data`` in a type that ImageJ shows as it is."""
     if data.dtype.kind == "f":
         return data.astype(np.float32, copy=False)
@@ -102,14 +102,14 @@ def _storable(data: np.ndarray) -> np.ndarray:
     return data
 
 
-def _in_imagej_order(data: np.ndarray, axes: str) -> tuple[np.ndarray, str]:
-    """Return data and axes in the order TZCYX."""
+def in_order(data: np.ndarray, axes: str, *, order: str = AXES) -> tuple[np.ndarray, str]:
+    """Return data and axes in an order, by default ImageJ's."""
     if len(set(axes)) != len(axes) or set(axes) - set(AXES) or not axes.endswith("YX"):
         raise ValueError(f"expected axes of different letters of {AXES} ending with YX, got {axes!r}")
     if len(axes) != data.ndim or not data.size:
         raise ValueError(f"expected data with {len(axes)} axes ({axes}) and pixels, got shape {data.shape}")
-    order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
-    return np.ascontiguousarray(data.transpose(order)), "".join(axes[i] for i in order)
+    places = sorted(range(len(axes)), key=lambda i: order.index(axes[i]))
+    return np.ascontiguousarray(data.transpose(places)), "".join(axes[i] for i in places)
 
 
 def _imagej_options(
@@ -121,7 +121,7 @@ def _imagej_options(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the writer's options for an ImageJ hyperstack in microns."""
-    metadata: dict[str, Any] = {"axes": axes, "Info": _json(settings)}
+    metadata: dict[str, Any] = {"axes": axes, "Info": plain_json(settings)}
     if pixel_size_nm is not None:
         metadata["unit"] = "micron"
     if z_step_nm is not None:
@@ -153,7 +153,7 @@ def _bigtiff_options(
     return options
 
 
-def _json(value: dict[str, Any]) -> str:
+def plain_json(value: dict[str, Any]) -> str:
     """Return plain JSON in one fixed order, or say that the description is not plain."""
     try:
         return json.dumps(value, sort_keys=True, allow_nan=False, indent=1)

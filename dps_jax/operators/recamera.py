@@ -8,7 +8,11 @@ noise, and is dropped before it can alias (Shannon 1949).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+
+from dps_jax.operators.sampling import Pixels, apply_taps
 
 # Frequencies in cycles per new pixel: what must be kept, where the noise beyond must have ended, and half the kernel's
 # length in new pixels, at which the edge between the two has rung off.
@@ -53,14 +57,18 @@ def camera_taps(n_in: int, rows: np.ndarray, scale: float) -> tuple[np.ndarray, 
     first = np.ceil(centre - reach).astype(int)
     taps = first[:, None] + np.arange(int(np.floor(2 * reach)) + 1)[None, :]
     distance = (taps - centre[:, None]) * scale
-    f = (np.arange(_FREQUENCIES) + 0.5) * ENDED / _FREQUENCIES
-    # A cosine series of few terms, tabulated: distances repeat neither exactly nor in any order.
-    grid = np.linspace(0, REACH_PX + 1, 4096)
-    kernel = np.cos(2 * np.pi * grid[:, None] * f) @ camera_response(f, scale)
-    weights = np.interp(np.abs(distance), grid, kernel)
+    weights = np.interp(np.abs(distance), *_kernel_table(float(scale)))
     weights *= np.cos(np.pi / 2 * np.minimum(np.abs(distance) / (REACH_PX + 0.5), 1)) ** 0.5
     weights = weights / weights.sum(axis=1, keepdims=True) / scale
     return mirrored_index(taps, n_in), weights
+
+
+@lru_cache(maxsize=16)
+def _kernel_table(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tabulate the kernel over distances in new pixels, which repeat neither exactly nor in any order."""
+    f = (np.arange(_FREQUENCIES) + 0.5) * ENDED / _FREQUENCIES
+    grid = np.linspace(0, REACH_PX + 1, 4096)
+    return grid, np.cos(2 * np.pi * grid[:, None] * f) @ camera_response(f, scale)
 
 
 def mirrored_index(index: np.ndarray, length: int) -> np.ndarray:
@@ -69,24 +77,18 @@ def mirrored_index(index: np.ndarray, length: int) -> np.ndarray:
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def recamera_region(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale: float) -> np.ndarray:
+def recamera_region(image: Pixels, rows: np.ndarray, columns: np.ndarray, scale: float) -> np.ndarray:
     """Make the named rows and columns of ``(y, x)`` as a camera of ``scale`` pixels per old one would; float64.
 
-    Only the part of ``image`` that is needed is touched, so ``image`` may be memory-mapped.
+    Only the rectangle of ``image`` that is needed is asked for, so ``image`` may lie on a disk.
 
     Raises
     ------
     ValueError
         As :func:`camera_response`.
     """
-    for axis, wanted in ((0, rows), (1, columns)):
-        index, weights = camera_taps(image.shape[axis], wanted, scale)
-        first = int(index.min())
-        needed = image[first : int(index.max()) + 1] if axis == 0 else image[:, first : int(index.max()) + 1]
-        matrix = np.zeros((len(wanted), needed.shape[axis]))
-        np.add.at(matrix, (np.arange(len(wanted))[:, None], index - first), weights)
-        image = matrix @ needed if axis == 0 else needed @ matrix.T
-    return image
+    taps = (camera_taps(n, wanted, scale) for n, wanted in zip(image.shape, (rows, columns), strict=True))
+    return apply_taps(image, *taps)
 
 
 def recamera_noise(noise: np.ndarray, scale: float) -> np.ndarray:

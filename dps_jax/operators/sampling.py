@@ -6,6 +6,8 @@ Images are ``(..., y, x)`` unless stated. ``pixel_shuffle`` and ``space_to_depth
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +16,23 @@ from dps_jax.operators.adjoint import adjoint
 from dps_jax.typing import Array
 
 KERNELS = ("area", "linear", "cubic", "lanczos")
+# Output pixels whose taps are written as one matrix: enough for a fast product, few enough to waste little on zeros.
+_BLOCK_PX = 96
+
+Taps = tuple[np.ndarray, np.ndarray]
+
+
+class Pixels(Protocol):
+    """An image ``(y, x)`` of which rectangles are asked for: an array, or a file behind it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width."""
+        ...
+
+    def __getitem__(self, index: tuple[slice, slice], /) -> Any:
+        """Return a rectangle."""
+        ...
 
 
 def bin_area(image: Array, factor: int) -> Array:
@@ -123,21 +142,37 @@ def resample(
 
 
 def resample_region(
-    image: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale: float, *, kernel: str = "lanczos"
+    image: Pixels, rows: np.ndarray, columns: np.ndarray, scale: float, *, kernel: str = "lanczos"
 ) -> np.ndarray:
     """Resample only the named output rows and columns of ``(y, x)``, in NumPy and float64.
 
     The same map as :func:`resample`, for files larger than a device: what a tile needs is read, no more. Only
-    the part of ``image`` that is needed is touched, so ``image`` may be memory-mapped.
+    the rectangle of ``image`` that is needed is asked for, so ``image`` may lie on a disk.
     """
-    for axis, wanted in ((0, rows), (1, columns)):
-        index, weights = resampling_taps(image.shape[axis], wanted, scale, kernel=kernel)
-        first = int(index.min())
-        needed = image[first : int(index.max()) + 1] if axis == 0 else image[:, first : int(index.max()) + 1]
-        matrix = np.zeros((len(wanted), needed.shape[axis]))
-        np.add.at(matrix, (np.arange(len(wanted))[:, None], index - first), weights)
-        image = matrix @ needed if axis == 0 else needed @ matrix.T
-    return image
+    wanted = zip(image.shape, (rows, columns), strict=True)
+    return apply_taps(image, *(resampling_taps(n, w, scale, kernel=kernel) for n, w in wanted))
+
+
+def apply_taps(image: Pixels, rows: Taps, columns: Taps) -> np.ndarray:
+    """Return the weighted sums of pixels that indices and weights ``(length, taps)`` name along each axis; float64."""
+    spans = [slice(int(index.min()), int(index.max()) + 1) for index, _ in (rows, columns)]
+    part = np.asarray(image[spans[0], spans[1]])
+    for (index, weights), span in zip((rows, columns), spans, strict=True):
+        # Twice, each time along y and turned over: the second time brings the image back.
+        part = _apply_along_y(part, index - span.start, weights).T
+    return np.ascontiguousarray(part)
+
+
+def _apply_along_y(image: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Apply taps block by block: neighbours read neighbours, so that a block's matrix is small and nearly full."""
+    out = np.empty((len(index), image.shape[1]))
+    for start in range(0, len(index), _BLOCK_PX):
+        taps, shares = index[start : start + _BLOCK_PX], weights[start : start + _BLOCK_PX]
+        first, last = int(taps.min()), int(taps.max())
+        matrix = np.zeros((len(taps), last + 1 - first))
+        np.add.at(matrix, (np.arange(len(taps))[:, None], taps - first), shares)
+        out[start : start + len(taps)] = matrix @ image[first : last + 1].astype(np.float64, copy=False)
+    return out
 
 
 def resample_adjoint(image: Array, scale: float, *, shape: tuple[int, int], kernel: str = "lanczos") -> Array:

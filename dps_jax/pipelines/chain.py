@@ -86,7 +86,7 @@ def run_chain(
     decisions.append(told)
     if clean is not None:
         image = between["without_artefacts"] = clean
-    weight, told = _weight(image, system, denoising, gain, offset)
+    weight, told = denoising_weight(image, system, denoising, gain, offset)
     decisions.append(told)
     if weight == 0:
         return Chained(restore(image, system, network, **common), _said(decisions), (), between)
@@ -116,7 +116,7 @@ def _said(decisions: list[str]) -> tuple[str, ...]:
     return tuple(filter(None, decisions))
 
 
-def _weight(
+def denoising_weight(
     image: np.ndarray, system: OpticalSystem, denoising: str, gain: float | None, offset: float | None
 ) -> tuple[float, str]:
     """Return the weight of the denoised image in the result, and why."""
@@ -136,7 +136,8 @@ def _weight(
     measured = f"noise makes {share:.0%} of the contrast that the optics pass"
     if weight == 0:
         return 0.0, f"denoise off: {measured}, and up to {_NOISE_FROM:.0%} the network does better alone"
-    if photometry.weigh_light(image, abbe_px=float(system.abbe_px), gain=gain, offset=offset).gain is None:
+    stack = image if image.ndim == 3 else image[None]
+    if photometry.weigh_light(stack, abbe_px=float(system.abbe_px), gain=gain, offset=offset).gain is None:
         return 0.0, f"denoise off: {measured}, but the gain is not known; give --gain and --offset"
     return weight, f"denoise on: {measured}; the restoration of the denoised image counts for {weight:.0%}"
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dps_jax.io import ImageFile, UserError, check_output, check_values, read_image, write_image
+from dps_jax.io.regions import RegionImage
 from dps_jax.optics.system import OpticalSystem
 
 
@@ -60,8 +61,7 @@ class FilePlanes:
     @property
     def summary(self) -> str:
         """One line: name, axes, sizes, pixel and where it came from."""
-        shape = "x".join(map(str, self.image.data.shape))
-        return f"{self.image.path.name}: {self.image.axes} {shape}, pixel {self.pixel_size_nm:.2f} nm ({self.origin})"
+        return summary(self.image, self.pixel_size_nm, self.origin)
 
     def write(
         self,
@@ -97,13 +97,14 @@ def read_planes(source: Path, target: Path, options: OpticsOptions) -> FilePlane
     check_output(target, inputs=[source])
     image = read_image(source)
     notes = (*image.notes, *check_values(image))
-    pixel_size_nm, origin = _pixel_size(image, options)
+    pixel_size_nm, origin = pixel_size(image, options)
     channels = _channels(image)
-    systems = _systems(options, pixel_size_nm, len(channels))
+    systems = systems_of(options, pixel_size_nm, len(channels))
     return FilePlanes(image, channels, systems, pixel_size_nm, origin, notes)
 
 
-def _pixel_size(image: ImageFile, options: OpticsOptions) -> tuple[float, str]:
+def pixel_size(image: ImageFile | RegionImage, options: OpticsOptions) -> tuple[float, str]:
+    """Return the pixel size in nm and where it came from; ``UserError`` where nobody tells it."""
     if options.pixel_size_nm is not None:
         return options.pixel_size_nm, "given by --pixel-size-nm"
     found = image.pixel_size_nm
@@ -112,7 +113,7 @@ def _pixel_size(image: ImageFile, options: OpticsOptions) -> tuple[float, str]:
     return found, f"from {image.source}"
 
 
-def _systems(options: OpticsOptions, pixel_size_nm: float, channels: int) -> list[OpticalSystem]:
+def systems_of(options: OpticsOptions, pixel_size_nm: float, channels: int) -> list[OpticalSystem]:
     """Return one optical system per channel."""
     if options.na is None or not options.wavelength_nm:
         missing = [f for f, v in (("--na", options.na), ("--wavelength-nm", options.wavelength_nm)) if not v]
@@ -138,12 +139,23 @@ def _systems(options: OpticsOptions, pixel_size_nm: float, channels: int) -> lis
     ]
 
 
+def check_sides(image: ImageFile | RegionImage) -> None:
+    """Refuse an image too small to restore."""
+    y, x = image.shape[-2:]
+    if min(y, x) < 16:
+        raise UserError(f"expected an image of at least 16 px a side, got {y}x{x} px in {image.path}.")
+
+
+def summary(image: ImageFile | RegionImage, pixel_size_nm: float, origin: str) -> str:
+    """Return one line: name, axes, sizes, pixel and where it came from."""
+    shape = "x".join(map(str, image.shape))
+    return f"{image.path.name}: {image.axes} {shape}, pixel {pixel_size_nm:.2f} nm ({origin})"
+
+
 def _channels(image: ImageFile) -> list[np.ndarray]:
     """Return one array ``(plane, y, x)`` or ``(y, x)`` per channel; frames and planes are flattened."""
     data = image.data
-    if min(data.shape[-2:]) < 16:
-        y, x = data.shape[-2:]
-        raise UserError(f"expected an image of at least 16 px a side, got {y}x{x} px in {image.path}.")
+    check_sides(image)
     parts = np.moveaxis(data, image.axes.index("C"), 0) if "C" in image.axes else data[None]
     return [part if part.ndim == 2 else part.reshape(-1, *part.shape[-2:]) for part in parts]
 

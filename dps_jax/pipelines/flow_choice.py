@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.pipelines.flow_network import FlowNetwork
-from dps_jax.pipelines.register import RegisterSettings, find_flow
+from dps_jax.pipelines.register import RegisterSettings, find_motion
 from dps_jax.pipelines.register_template import Template, filled_up, one_colour
 from dps_jax.typing import Array
 
@@ -52,14 +50,13 @@ def rivalry(
     return Rivalry(float(patches), float(flow))
 
 
-@functools.partial(jax.jit, static_argnames="settings")
 def _distances(frames: Array, template: Array, network: FlowNetwork, *, settings: RegisterSettings) -> Array:
     """Return the mean squares ``(t, 2)`` of the differences between the colours: patches, and network from patches."""
     found = {
         (method, colour): _deviation(
-            find_flow(
-                one_colour(frames, colour),
-                one_colour(template, colour),
+            find_motion(
+                one_colour(frames, colour=colour),
+                one_colour(template, colour=colour),
                 method=method,
                 settings=settings,
                 network=network,

@@ -7,7 +7,8 @@ the top left corner of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,12 +19,16 @@ import numpy as np
 
 from dps_jax.operators.convolve import convolve
 from dps_jax.operators.recamera import LARGEST_SCALE, recamera_region
-from dps_jax.operators.sampling import bin_area, resample_region
+from dps_jax.operators.sampling import Pixels, bin_area, resample_region
 from dps_jax.optics.psf import airy_psf
 from dps_jax.optics.system import OpticalSystem
-from dps_jax.pipelines.tiling import Tile, count_tiles, mirrored, plan_tiles
+from dps_jax.pipelines.surroundings import Surroundings
+from dps_jax.pipelines.tiling import Piece, cut_axis
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
+
+# Without its overlap 1334 px: the network is run on 14 % more pixels than there are, in about 3 GB.
+DEFAULT_SIDE_PX = 1424
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ def _turned(image: Array, orientation: tuple[bool, bool, bool], *, back: bool = 
     return image.T if transpose else image
 
 
-@partial(jax.jit, static_argnames=("module", "halo", "orientations"))
-def _apply(
-    module: Any, params: Params, psf: Array, tile: Array, halo: int, orientations: int
+@partial(jax.jit, static_argnames=("module", "orientations"))
+def apply_network(
+    module: Any, params: Params, psf: Array, tile: Array, orientations: int
 ) -> tuple[Array, Array]:
     """Run the network on one padded tile; also blur and bin its answer, as the camera would see it."""
 
@@ -86,87 +91,184 @@ def _apply(
     fine = sum((_turned(run(_turned(tile, o)), o, back=True) for o in turns[1:]), start=run(tile)) / len(
         turns
     )
-    seen = bin_area(convolve(fine, psf), module.scale)
-    return fine, seen[halo:-halo, halo:-halo]
+    return fine, bin_area(convolve(fine, psf), module.scale)
 
 
-def _to_canonical(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray, factor: float) -> np.ndarray:
+def _to_canonical(plane: Pixels, rows: np.ndarray, columns: np.ndarray, factor: float) -> np.ndarray:
     """Make canonical pixels as the canonical camera would; pixels coarser than its own are interpolated."""
     if factor <= LARGEST_SCALE:
         return recamera_region(plane, rows, columns, factor)
     return resample_region(plane, rows, columns, factor, kernel="lanczos")
 
 
-class _Correlation:
-    """Pearson correlation of two images that arrive tile by tile."""
+_NOTHING = (0.0,) * 7
 
-    def __init__(self) -> None:
-        self._sums = np.zeros(6)
 
-    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+@dataclass(frozen=True)
+class Sums:
+    """Sums over pieces, to be added in any grouping: what a correlation of two images and their light need."""
+
+    values: tuple[float, ...] = _NOTHING
+
+    @classmethod
+    def of(cls, a: np.ndarray, b: np.ndarray, light: float) -> Sums:
+        """Return the sums of one piece: of both images, of their products, and its light."""
         a, b = a.astype(np.float64), b.astype(np.float64)
-        self._sums += (a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum())
+        sums = (a.size, a.sum(), b.sum(), (a * a).sum(), (b * b).sum(), (a * b).sum(), light)
+        return cls(tuple(map(float, sums)))
 
-    def value(self) -> float:
-        n, a, b, aa, bb, ab = self._sums
-        if n == 0:  # an image without light: no tile was run
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(tuple(a + b for a, b in zip(self.values, other.values, strict=True)))
+
+    @property
+    def light(self) -> float:
+        """Sum over the output's pixels."""
+        return self.values[6]
+
+    def correlation(self) -> float:
+        """Return the Pearson correlation of the two images."""
+        n, a, b, aa, bb, ab = self.values[:6]
+        if n == 0:  # an image without light: no piece was run
             return 0.0
         spread = np.sqrt(max(aa - a * a / n, 0.0) * max(bb - b * b / n, 0.0))
         return float((ab - a * b / n) / spread) if spread > 0 else 0.0
 
 
 class PlaneRestorer:
-    """The network and its geometry for planes of one shape."""
+    """The network and its geometry for planes of one shape.
 
-    def __init__(self, network: Network, grids: Grids, tile_px: int, *, orientations: int = 1) -> None:
-        self.network, self.grids, self.tile_px = network, grids, tile_px
+    ``tile_px`` bounds the side of a piece in canonical pixels without what it overlaps, ``side_px`` with it, and
+    pieces begin at multiples of ``align_px`` output pixels.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        grids: Grids,
+        *,
+        tile_px: int | None = None,
+        side_px: int = DEFAULT_SIDE_PX,
+        orientations: int = 1,
+        align_px: int = 1,
+    ) -> None:
+        self.network, self.grids = network, grids
         self.orientations = orientations
-        self.multiple = network.module.grid_multiple
-        self.psf = airy_psf(abbe_px=network.module.scale * network.abbe_px)
-        # Beyond what the network sees, an output pixel reads a few fine pixels outside its tile's core.
+        module = network.module
+        self.psf = airy_psf(abbe_px=module.scale * network.abbe_px)
+        # Beyond what the network sees, an output pixel reads a few fine pixels outside its piece.
         taps = 3 * max(1.0, 1 / grids.fine_to_out) + 1
-        halo = network.module.reach + int(np.ceil(taps / network.module.scale))
-        self.halo = -(-halo // self.multiple) * self.multiple
-        self.correlation = _Correlation()
+        halo = near_reach(module) + int(np.ceil(taps / module.scale))
+        if tile_px is None:
+            tile_px = max(module.grid_multiple, side_px - 2 * halo - module.grid_multiple - 2)
+        self.tile_px, self.align_px = tile_px, align_px
+        self.axes = tuple(
+            cut_axis(
+                length,
+                canonical,
+                out_per_canonical=module.scale * grids.fine_to_out,
+                halo_px=halo,
+                multiple=module.grid_multiple,
+                tile_px=tile_px,
+                align_px=align_px,
+            )
+            for length, canonical in zip(grids.out, grids.canonical, strict=True)
+        )
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Sides of the squares that the network is run on."""
+        return self.axes[0].side, self.axes[1].side
+
+    @property
+    def overhead(self) -> float:
+        """Pixels that the network is run on, over the pixels of the plane."""
+        run = [axis.count * axis.side / axis.canonical for axis in self.axes]
+        return run[0] * run[1]
 
     def count(self) -> int:
-        """Return the number of tiles of a plane."""
-        return count_tiles(self.grids.canonical, tile_px=self.tile_px, multiple=self.multiple)
+        """Return the number of pieces of a plane."""
+        return self.axes[0].count * self.axes[1].count
 
-    def run(self, plane: np.ndarray, unit: float, out: np.ndarray, done: Callable[[], None]) -> None:
-        """Restore ``plane`` (background-free, camera units) into ``out``, tile by tile."""
-        plan = plan_tiles(
-            self.grids.canonical, tile_px=self.tile_px, halo_px=self.halo, multiple=self.multiple
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the pieces of a plane, row by row."""
+        for y in range(self.axes[0].count):
+            for x in range(self.axes[1].count):
+                yield Piece(*zip(self.axes[0].piece(y), self.axes[1].piece(x), strict=True))
+
+    def run(self, work: Iterable[tuple[Pixels, Piece]], unit: float) -> Iterator[tuple[np.ndarray, Sums]]:
+        """Restore pieces of planes (background-free, camera units): the pixels and sums of each, in their order.
+
+        While the network is at one piece, the next is read and resampled, and the one before brought to its grid.
+        """
+        todo = iter(work)
+        # What surrounds a plane is found once for all of its pieces, which follow each other.
+        around: Surroundings | None = None
+        surrounded: Pixels | None = None
+        with ThreadPoolExecutor(2) as threads:
+
+            def ahead() -> tuple[Piece, Future[np.ndarray]] | None:
+                nonlocal around, surrounded
+                following = next(todo, None)
+                if following is None:
+                    return None
+                plane, piece = following
+                if around is None or plane is not surrounded:
+                    around, surrounded = self.surroundings(plane, unit), plane
+                return piece, threads.submit(self.see, around, piece)
+
+            placed: Future[tuple[np.ndarray, Sums]] | None = None
+            try:
+                current = ahead()
+                while current is not None:
+                    piece, canonical = current[0], current[1].result()
+                    current = ahead()
+                    answer = self.answer(canonical)
+                    if placed is not None:
+                        yield placed.result()
+                    placed = threads.submit(self.place, canonical, *answer, piece, unit)
+                if placed is not None:
+                    yield placed.result()
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def surroundings(self, plane: Pixels, unit: float) -> Surroundings:
+        """Return the plane and its margin in canonical pixels, bright as 1."""
+
+        def see(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+            return (_to_canonical(plane, rows, columns, self.grids.factor) / unit).astype(np.float32)
+
+        return Surroundings(see, self.grids.canonical, abbe_px=self.network.abbe_px)
+
+    def see(self, around: Surroundings, piece: Piece) -> np.ndarray:
+        """Return what the network sees of a piece."""
+        return around.look(*(around.indices(*span, axis) for axis, span in enumerate(piece.padded)))
+
+    def answer(self, canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's answer on the fine grid, and the same as the camera would see it."""
+        module, params = self.network.module, self.network.params
+        fine, seen = apply_network(module, params, self.psf, jnp.asarray(canonical), self.orientations)
+        return np.asarray(fine), np.asarray(seen)
+
+    def place(
+        self, canonical: np.ndarray, fine: np.ndarray, seen: np.ndarray, piece: Piece, unit: float
+    ) -> tuple[np.ndarray, Sums]:
+        """Resample the network's answer to the output pixels of a piece."""
+        core = tuple(
+            slice(a - start, b - start) for (a, b), (start, _) in zip(piece.core, piece.padded, strict=True)
         )
-        for tile in plan:
-            self._run_tile(plane, unit, out, tile)
-            done()
-
-    def _run_tile(self, plane: np.ndarray, unit: float, out: np.ndarray, tile: Tile) -> None:
-        rows, columns = (mirrored(*r, n) for r, n in zip(tile.padded, self.grids.canonical, strict=True))
-        canonical = _to_canonical(plane, rows, columns, self.grids.factor) / unit
-        image = jnp.asarray(canonical, jnp.float32)
-        network = self.network
-        fine, seen = _apply(network.module, network.params, self.psf, image, self.halo, self.orientations)
-        core = tuple(slice(0, b - a) for a, b in tile.core)
-        inner = canonical[self.halo : -self.halo, self.halo : -self.halo]
-        self.correlation.add(np.asarray(seen)[core], inner[core])
-        self._place(np.asarray(fine, np.float64), unit, out, tile)
-
-    def _place(self, fine: np.ndarray, unit: float, out: np.ndarray, tile: Tile) -> None:
-        """Resample the tile's answer to the output pixels whose centres lie in its core."""
         scale, ratio = self.network.module.scale, self.grids.fine_to_out
-        spans, local = [], []
-        for axis in range(2):
-            a, b = (scale * edge * ratio - 0.5 for edge in tile.core[axis])
-            last = tile.core[axis][1] >= self.grids.canonical[axis]
-            stop = self.grids.out[axis] if last else min(int(np.ceil(b)), self.grids.out[axis])
-            spans.append((int(np.ceil(a)), stop))
-            # Positions in the padded tile: pixel i begins at i / ratio fine pixels from the image's corner.
-            local.append(np.arange(*spans[axis]) - scale * tile.padded[axis][0] * ratio)
-        if min(len(positions) for positions in local) == 0:
-            return  # the canonical grid is rounded up: its last sliver may hold no output pixel's centre
+        # Positions in the padded piece: pixel i begins at i / ratio fine pixels from the image's corner.
+        local = [
+            np.arange(*span) - scale * start * ratio
+            for span, (start, _) in zip(piece.out, piece.padded, strict=True)
+        ]
         kernel = "area" if ratio < 0.5 else "lanczos"
         values = resample_region(fine, local[0], local[1], ratio, kernel=kernel)
         np.maximum(values, 0.0, out=values)  # the kernel's negative lobes may undershoot beside bright points
-        out[spans[0][0] : spans[0][1], spans[1][0] : spans[1][1]] = values * unit
+        block = (values * unit).astype(np.float32)
+        return block, Sums.of(seen[core], canonical[core], float(block.sum(dtype=np.float64)))
+
+
+def near_reach(module: Any) -> int:
+    """Return the distance in px beyond which nothing counts for a network; all of its reach, if it does not say."""
+    return int(getattr(module, "near_reach", module.reach))

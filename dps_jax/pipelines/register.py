@@ -6,8 +6,10 @@ Frames are ``(t, y, x)`` or ``(t, plane, y, x)``, flows ``(t, 2, y, x)`` in pixe
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 
 from dps_jax import _checks
@@ -45,7 +47,7 @@ class RegisterSettings:
         _checks.one_of("order", self.order, (1, 3))
 
 
-def find_flow(
+def find_motion(
     image: Array,
     template: Array,
     *,
@@ -53,9 +55,14 @@ def find_flow(
     settings: RegisterSettings,
     network: FlowNetwork | None = None,
 ) -> Array:
-    """Return the flow ``(t, 2, y, x)`` that brings frames ``(t, y, x)`` onto the template ``(y, x)``.
+    """Return what brings frames ``(t, y, x)`` onto the template ``(y, x)``: a flow, or the shift of a rigid method.
 
-    The method "flow" is the given network's.
+    Several compiled programs, one after the other: in a single one, XLA computes on a CPU what it could keep again
+    wherever it is read, and takes twice as long. Call it outside of others. The method "flow" is the given network's.
+
+    Returns
+    -------
+    ``(t, 2)`` for ``"rigid"``, else ``(t, 2, y, x)``; in pixels. :func:`as_flow` makes a flow of either.
 
     Raises
     ------
@@ -68,17 +75,14 @@ def find_flow(
     shape = (image.shape[-2], image.shape[-1])
     factor = 2 if min(shape) >= _HALVED_FROM_PX else 1
     image, template = _binned(image, factor), _binned(template, factor)
-    largest = settings.largest_shift_px / factor
     if method == "rigid":
-        return rigid_flow(shape, factor * estimate_shift(image, template, largest_shift_px=largest))
-    return piecewise_rigid(
-        image,
-        template,
-        patch_px=settings.patch_px,
-        stride_px=settings.stride_px,
-        largest_shift_px=largest,
-        finer=None if factor == 1 else (factor, shape),
-    )
+        return _find_shift(image, template, factor=factor, settings=settings)
+    return _find_patches(image, template, factor=factor, shape=shape, settings=settings)
+
+
+def as_flow(motion: Array, shape: tuple[int, int]) -> Array:
+    """Return the flow ``(t, 2, y, x)`` of shifts ``(t, 2)``, or the flow that is given."""
+    return motion if motion.ndim == 4 else rigid_flow(shape, motion)
 
 
 def seen(frames: Array, channel: int | None) -> Array:
@@ -87,6 +91,26 @@ def seen(frames: Array, channel: int | None) -> Array:
     return frames.mean(-3) if channel is None else frames[..., channel, :, :]
 
 
+@functools.partial(jax.jit, static_argnames=("factor", "settings"))
+def _find_shift(image: Array, template: Array, *, factor: int, settings: RegisterSettings) -> Array:
+    return factor * estimate_shift(image, template, largest_shift_px=settings.largest_shift_px / factor)
+
+
+@functools.partial(jax.jit, static_argnames=("factor", "shape", "settings"))
+def _find_patches(
+    image: Array, template: Array, *, factor: int, shape: tuple[int, int], settings: RegisterSettings
+) -> Array:
+    return piecewise_rigid(
+        image,
+        template,
+        patch_px=settings.patch_px,
+        stride_px=settings.stride_px,
+        largest_shift_px=settings.largest_shift_px / factor,
+        finer=None if factor == 1 else (factor, shape),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="factor")
 def _binned(image: Array, factor: int) -> Array:
     image = jnp.asarray(image, jnp.float32)
     if factor == 1:

@@ -1,4 +1,4 @@
-"""What is done to a few frames in one compiled program: found, moved, made whole numbers again, and measured."""
+"""What is done to a few frames, in compiled programs: motion found, frames moved, rounded, and measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from dps_jax.operators import jacobian_determinant, warp
 from dps_jax.pipelines.flow_network import FlowNetwork
-from dps_jax.pipelines.register import RegisterSettings, find_flow, seen
+from dps_jax.pipelines.register import RegisterSettings, as_flow, find_motion, seen
 from dps_jax.pipelines.register_template import correlation
 from dps_jax.typing import Array
 
@@ -57,57 +57,45 @@ def correct_batch(
     """
     native = raw.dtype.name in (*_HELD, "float32")
     kind = dtype.name if dtype is not None and dtype.name in _HELD else "float32"
-    return _correct(
-        raw if native else np.asarray(raw, np.float32),
-        template,
-        count,
-        network,
-        method=method,
-        settings=settings,
-        channel=channel,
-        kind=kind,
-        with_flow=with_flow,
-    )
+    frames, before, good = _readied(raw if native else np.asarray(raw, np.float32), count, channel=channel)
+    motion = find_motion(before, template, method=method, settings=settings, network=network)
+    moved, motion = _moved(frames, motion, good, order=settings.order)
+    measures = _measured(good, before, moved, motion, template, channel=channel)
+    flow = as_flow(motion, (raw.shape[-2], raw.shape[-1])) if with_flow else None
+    return Corrected(_rounded(moved, kind=kind), flow, measures)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "settings", "channel", "kind", "with_flow"))
-def _correct(
-    raw: Array,
-    template: Array,
-    count: Array,
-    network: FlowNetwork | None,
-    *,
-    method: str,
-    settings: RegisterSettings,
-    channel: int | None,
-    kind: str,
-    with_flow: bool,
-) -> Corrected:
+@functools.partial(jax.jit, static_argnames="channel")
+def _readied(raw: Array, count: Array, *, channel: int | None) -> tuple[Array, Array, Array]:
+    """Return frames as float32, what is looked at, and which frames can be."""
     frames = raw.astype(jnp.float32)
     good = (jnp.arange(len(raw)) < count) & jnp.isfinite(frames).all((1, 2, 3))
     frames = jnp.where(good[:, None, None, None], frames, 0.0)  # what is not finite would spread
-    before = seen(frames, channel)
-    flow = find_flow(before, template, method=method, settings=settings, network=network)
-    flow = jnp.where(good[:, None, None, None], flow, 0.0)
-    moved = warp(frames, flow[:, None], order=settings.order)
-    measures = _measures(good, before, seen(moved, channel), flow, template, rigid=method == "rigid")
-    return Corrected(_rounded(moved, kind), flow if with_flow else None, measures)
+    return frames, seen(frames, channel), good
 
 
-def _measures(
-    good: Array, before: Array, after: Array, flow: Array, template: Array, *, rigid: bool
+@functools.partial(jax.jit, static_argnames="order")
+def _moved(frames: Array, motion: Array, good: Array, *, order: int) -> tuple[Array, Array]:
+    motion = jnp.where(good.reshape(-1, *[1] * (motion.ndim - 1)), motion, 0.0)
+    return warp(frames, as_flow(motion, (frames.shape[-2], frames.shape[-1]))[:, None], order=order), motion
+
+
+@functools.partial(jax.jit, static_argnames="channel")
+def _measured(
+    good: Array, before: Array, moved: Array, motion: Array, template: Array, *, channel: int | None
 ) -> Measures:
-    if rigid:  # one value everywhere, which cannot fold
-        shift = flow[:, :, 0, 0]
-        reach, folding = jnp.abs(shift), jnp.zeros(len(flow))
+    after = seen(moved, channel)
+    if motion.ndim == 2:  # one value everywhere, which cannot fold
+        shift, reach, folding = motion, jnp.abs(motion), jnp.zeros(len(motion))
     else:
-        shift, reach = flow.mean((-2, -1)), jnp.abs(flow).max((-2, -1))
-        folding = jnp.mean(jacobian_determinant(flow) <= 0, axis=(-2, -1))
+        shift, reach = motion.mean((-2, -1)), jnp.abs(motion).max((-2, -1))
+        folding = jnp.mean(jacobian_determinant(motion) <= 0, axis=(-2, -1))
     alike = jnp.stack([correlation(before, template), correlation(after, template)])
     return Measures(good, shift, reach, folding, alike, jnp.stack([before.sum(0), after.sum(0)]))
 
 
-def _rounded(image: Array, kind: str) -> Array:
+@functools.partial(jax.jit, static_argnames="kind")
+def _rounded(image: Array, *, kind: str) -> Array:
     if kind == "float32":
         return image
     limits = np.iinfo(kind)

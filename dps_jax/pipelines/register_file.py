@@ -17,6 +17,7 @@ import numpy as np
 from dps_jax import __version__
 from dps_jax.io import UserError, atomic_path, check_output, read_image
 from dps_jax.io.frames import Movie, open_movie
+from dps_jax.io.integrity import check_memory
 from dps_jax.pipelines import register, register_template
 from dps_jax.pipelines.flow_choice import rivalry
 from dps_jax.pipelines.flow_network import FlowNetwork, flow_network
@@ -105,7 +106,6 @@ def register_file(
         "input": source.name,
         "method": method,
         **about,
-        "frames_per_second": movie.shape[0] / seconds,
         "notes": [*movie.notes, *notes, *tally.notes],
         **tally.report(),
     }
@@ -215,6 +215,7 @@ def _sample(movie: Movie, channel: int | None) -> np.ndarray:
     """Read frames spread over the movie, ``(t, y, x)``, without those that are not finite or flat."""
     frames, _, height, width = movie.shape
     count = min(frames, _SAMPLED, max(10, _SAMPLED_BYTES // (4 * height * width)))
+    check_memory(movie.path, 2 * 4 * count * height * width, None)  # the sample, and the same registered
     places = np.unique(np.linspace(0, frames - 1, count).round().astype(int))
     images = [_seen(movie.frame(int(i)), channel) for i in places]
     good = [image for image in images if np.isfinite(image).all() and image.min() < image.max()]
@@ -272,7 +273,7 @@ def _stream(
                 result = moved[offset] if good[offset] else frame
                 write(start + offset, as_type(result, dtype))
                 if write_flow is not None:
-                    write_flow(start + offset, flow[offset])
+                    write_flow(flow[offset])
                 if good[offset] and tally.wants(start + offset):
                     tally.keep(start + offset, _seen(frame, channel), _seen(result, channel))
             tally.add(start, batch.measures, len(raw))

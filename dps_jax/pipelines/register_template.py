@@ -17,7 +17,7 @@ import numpy as np
 from dps_jax.operators import rigid_flow, warp
 from dps_jax.pipelines.flow_network import FlowNetwork
 from dps_jax.pipelines.parallel import in_order
-from dps_jax.pipelines.register import RegisterSettings, find_flow
+from dps_jax.pipelines.register import RegisterSettings, find_motion
 from dps_jax.typing import Array
 
 # Frames at a time, and their pixels: a compiled program has one size, the last batch is filled up.
@@ -64,7 +64,8 @@ def build_template(
     image = _most_alike(sample) if first is None else np.asarray(first, np.float32)
     kept = np.ones(len(sample), bool)
     for _ in range(settings.rounds):
-        shift = _gathered(functools.partial(_shifts, template=image, settings=settings), sample)
+        look = functools.partial(find_motion, template=jnp.asarray(image), method="rigid", settings=settings)
+        shift = _gathered(look, sample)
         if first is None:
             shift = shift - np.median(shift[kept], axis=0)
         kept = _not_far_below(_gathered(functools.partial(_correlations, template=image), sample, shift))
@@ -88,7 +89,11 @@ def refine_template(
     """
     count = template.kept.sum()
     work = functools.partial(
-        _followed_sum, template=template.image, network=network, method=method, settings=settings
+        _followed_sum,
+        template=jnp.asarray(template.image),
+        network=network,
+        method=method,
+        settings=settings,
     )
     total = _added(work, sample, template.kept.astype(np.float32)) / count
     image, flow = total[0].astype(np.float32), total[1:].astype(np.float32)
@@ -104,12 +109,13 @@ def agreement(sample: np.ndarray, template: Template, *, settings: RegisterSetti
     The noise of one pixel tells nothing about its neighbours': what both colours find is motion (or a change of the
     scene); what they find apart is noise. In frames ``(t, y, x)``.
     """
-    work = functools.partial(_agreements, template=template.image, settings=settings)
+    work = functools.partial(_agreements, template=jnp.asarray(template.image), settings=settings)
     common, apart = _gathered(work, sample)[template.kept].mean(0)
     return Agreement(float(np.sqrt(max(common, 0.0))), float(np.sqrt(apart)))
 
 
-def one_colour(image: Array, colour: int) -> Array:
+@functools.partial(jax.jit, static_argnames="colour")
+def one_colour(image: Array, *, colour: int) -> Array:
     """Keep the pixels of one colour of a checkerboard; each of the others becomes the mean of its neighbours."""
     wide = jnp.pad(image, [(0, 0)] * (image.ndim - 2) + [(1, 1), (1, 1)], mode="reflect")
     around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
@@ -136,12 +142,6 @@ def correlation(image: Array, template: Array) -> Array:
     return jnp.where(norm > 0, (a * b).sum((-2, -1)) / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def _shifts(frames: Array, *, template: Array, settings: RegisterSettings) -> Array:
-    # A flow of one value everywhere is not written out by the compiler.
-    return find_flow(frames, template, method="rigid", settings=settings)[:, :, 0, 0]
-
-
 @jax.jit
 def _correlations(frames: Array, shift: Array, *, template: Array) -> Array:
     return correlation(warp(frames, rigid_flow(frames.shape[-2:], shift)), template)
@@ -153,7 +153,6 @@ def _shifted_sum(frames: Array, shift: Array, weight: Array) -> Array:
     return jnp.sum(weight[:, None, None] * moved, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "settings"))
 def _followed_sum(
     frames: Array,
     weight: Array,
@@ -163,26 +162,36 @@ def _followed_sum(
     method: str,
     settings: RegisterSettings,
 ) -> Array:
-    flow = find_flow(frames, template, method=method, settings=settings, network=network)
+    flow = find_motion(frames, template, method=method, settings=settings, network=network)
+    return _weighted_sum(frames, flow, weight)
+
+
+@jax.jit
+def _weighted_sum(frames: Array, flow: Array, weight: Array) -> Array:
+    """Add up moved frames, and flows: ``(3, y, x)``."""
     parts = jnp.concatenate([warp(frames, flow)[:, None], flow], axis=1)
     return jnp.sum(weight[:, None, None, None] * parts, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
 def _agreements(frames: Array, *, template: Array, settings: RegisterSettings) -> Array:
     """Return the mean squares ``(t, 2)`` of what both colours find alike, and apart."""
-    halves = []
-    for colour in (0, 1):
-        flow = find_flow(
-            one_colour(frames, colour),
-            one_colour(jnp.asarray(template), colour),
+    one, other = (
+        find_motion(
+            one_colour(frames, colour=c),
+            one_colour(template, colour=c),
             method="patches",
             settings=settings,
         )
-        halves.append(flow - flow.mean((-2, -1), keepdims=True))
-    common = (halves[0] * halves[1]).sum(1).mean((-2, -1))
-    apart = ((halves[0] - halves[1]) ** 2).sum(1).mean((-2, -1)) / 4
-    return jnp.stack([common, apart], axis=1)
+        for c in (0, 1)
+    )
+    return _mean_squares(one, other)
+
+
+@jax.jit
+def _mean_squares(one: Array, other: Array) -> Array:
+    one, other = (flow - flow.mean((-2, -1), keepdims=True) for flow in (one, other))
+    common, apart = (one * other).sum(1), ((one - other) ** 2).sum(1) / 4
+    return jnp.stack([common.mean((-2, -1)), apart.mean((-2, -1))], axis=1)
 
 
 @jax.jit

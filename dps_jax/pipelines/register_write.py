@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from dps_jax import __version__
+from dps_jax.io.compressed import compressed_tiff
 from dps_jax.io.frames import FrameWriter, Movie, frame_writer
+
+_PARTS_OF_A_PIXEL = 1024
 
 
 def as_type(image: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -45,12 +50,15 @@ def movie_writer(
     )
 
 
-def flow_writer(movie: Movie, target: Path) -> AbstractContextManager[FrameWriter]:
-    """Return the writer of flows ``(t, 2, y, x)``, float32, components dy and dx in px."""
-    return frame_writer(
+@contextlib.contextmanager
+def flow_writer(movie: Movie, target: Path) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give a function that writes flows ``(2, y, x)`` one after the other: float32, components dy and dx in px.
+
+    They are rounded to 1/1024 px, far below what any method knows, without which they would hardly compress.
+    """
+    with compressed_tiff(
         target,
         shape=(movie.shape[0], 2, *movie.shape[2:]),
-        dtype=np.float32,
         axes="TCYX",
         pixel_size_nm=movie.pixel_size_nm,
         frame_interval_s=movie.frame_interval_s,
@@ -60,6 +68,13 @@ def flow_writer(movie: Movie, target: Path) -> AbstractContextManager[FrameWrite
             "input": movie.path.name,
             "channels": ["dy", "dx"],
             "unit": "px",
+            "rounded_to_px": 1 / _PARTS_OF_A_PIXEL,
             "convention": "corrected(r) = frame(r + flow(r))",
         },
-    )
+    ) as write:
+
+        def write_flow(flow_px: np.ndarray) -> None:
+            for component in np.rint(flow_px * _PARTS_OF_A_PIXEL) / _PARTS_OF_A_PIXEL:
+                write(component)
+
+        yield write_flow

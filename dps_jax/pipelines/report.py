@@ -34,6 +34,25 @@ class Report:
     tiles: int
     notes: tuple[str, ...] = field(default=())
 
+    def in_words(self) -> tuple[str, ...]:
+        """Return the report as lines of a log."""
+        return (
+            f"Abbe period {self.abbe_nm:.0f} nm = {self.abbe_px:.2f} px; background {self.background:.6g}; "
+            f"photons out/in {self.photons_out_over_in:.4f}; blurred again it correlates "
+            f"{self.reblur_correlation:.4f} with the input",
+            self._photons(),
+            *(f"note: {note}" for note in self.notes),
+        )
+
+    def _photons(self) -> str:
+        if self.gain is None or self.peak_photons is None:
+            return f"photons per camera unit {self.gain_origin}; give --gain if you know it"
+        offset = "" if self.offset is None else f", offset {self.offset:.6g}"
+        return (
+            f"about {self.peak_photons:.3g} photons per pixel in the brightest structures "
+            f"(gain {self.gain:.4g} per photon{offset}, {self.gain_origin})"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as a dictionary."""
         return asdict(self)

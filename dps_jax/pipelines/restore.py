@@ -15,7 +15,7 @@ import numpy as np
 from dps_jax import _checks
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines import photometry
-from dps_jax.pipelines.plane import PlaneRestorer, lay_grids
+from dps_jax.pipelines.plane import PlaneRestorer, Sums, lay_grids
 from dps_jax.pipelines.report import Report, check_sampling, flux_notes, light_notes
 from dps_jax.pipelines.steady import pool_frames
 from dps_jax.solvers.rolling_ball import subtract_background
@@ -33,7 +33,7 @@ class Restored:
     report: Report
 
 
-def _flux_correction(total_in: float, total_out: float, noise_floor: float) -> float:
+def flux_correction(total_in: float, total_out: float, noise_floor: float) -> float:
     """Return the factor that makes photons out equal photons in; 1 where there is no light to speak of."""
     if total_in <= noise_floor or total_out <= 0:
         return 1.0
@@ -52,7 +52,7 @@ def restore(
     offset: float | None = None,
     steady_frames: int = 0,
     orientations: int = 1,
-    tile_px: int = 512,
+    tile_px: int | None = None,
     progress: Progress | None = None,
 ) -> Restored:
     """Sharpen a fluorescence image with a network trained once for every microscope.
@@ -82,7 +82,8 @@ def restore(
         1, 2, 4 or 8: the result is the mean over so many rotations and mirror images of the image, each turned
         back; 8 take eight times as long and gain about 0.1 dB.
     tile_px
-        Side of a tile in canonical pixels; memory grows with its square and not with the image.
+        Largest side of a tile in canonical pixels, without its overlap; memory grows with its square and not with
+        the image. By default 1334, for which a network of 24 channels takes about 3 GB.
     progress
         Called with (tiles done, tiles in all).
 
@@ -106,6 +107,8 @@ def restore(
     if output_pixel_size_nm is not None:
         _checks.positive("output_pixel_size_nm", output_pixel_size_nm)
     _checks.one_of("orientations", orientations, (1, 2, 4, 8))
+    if tile_px is not None:
+        _checks.positive_integer("tile_px", tile_px)
     if steady_frames < 0:
         raise ValueError(f"expected steady_frames to be a whole number of 0 or more, got {steady_frames!r}")
     if background is not None and not np.isfinite(background):
@@ -122,24 +125,23 @@ def restore(
     unit = photometry.brightness(foreground, abbe_px=abbe_px)
     peak = light_scale.photons(unit)
     grids = lay_grids(stack.shape[-2:], system, network, output_pixel_size_nm)
-    plane = PlaneRestorer(network, grids, tile_px, orientations=orientations)
+    plane = PlaneRestorer(network, grids, tile_px=tile_px, orientations=orientations)
     total = plane.count() * len(stack)
     out = np.zeros((len(stack), *grids.out), np.float32)
-    corrections, finished = [], 0
-
-    def tile_done() -> None:
-        nonlocal finished
-        finished += 1
+    corrections, sums = [], Sums()
+    work = [(number, piece) for number in range(len(stack)) for piece in plane.pieces()] if unit > 0 else []
+    # A canonical pixel gathers the light of more than one input pixel, or of less: bright is 1 there.
+    frames = list(foreground)
+    blocks = plane.run(((frames[number], piece) for number, piece in work), unit / grids.factor**2)
+    for finished, ((number, piece), (block, added)) in enumerate(zip(work, blocks, strict=True), start=1):
+        out[number][tuple(slice(*span) for span in piece.out)] = block
+        sums += added
         if progress is not None:
             progress(finished, total)
-
     for frame, result in zip(foreground, out, strict=True):
-        if unit > 0:
-            # A canonical pixel gathers the light of more than one input pixel, or of less: bright is 1 there.
-            plane.run(frame, unit / grids.factor**2, result, tile_done)
         light = float(frame.sum(dtype=np.float64))
         floor = 1e-3 * unit * frame.size
-        corrections.append(_flux_correction(light, float(result.sum(dtype=np.float64)), floor))
+        corrections.append(flux_correction(light, float(result.sum(dtype=np.float64)), floor))
         result *= corrections[-1]
     light_in = float(foreground.sum(dtype=np.float64))
     light_out = float(out.sum(dtype=np.float64))
@@ -155,7 +157,7 @@ def restore(
         peak_photons=peak,
         photons_out_over_in=light_out / light_in if light_in > 0 else 1.0,
         flux_correction=float(np.mean(corrections)),
-        reblur_correlation=plane.correlation.value(),
+        reblur_correlation=sums.correlation(),
         tiles=total,
         notes=(
             *notes,

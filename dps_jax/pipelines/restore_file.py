@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dps_jax import __version__
-from dps_jax.io import UserError
+from dps_jax.io import UserError, check_output, open_image
 from dps_jax.pipelines.adapt import Adaptation, adapt
+from dps_jax.pipelines.budget import default_limit
 from dps_jax.pipelines.chain import Chained, run_chain
 from dps_jax.pipelines.file_checks import check_light, check_scales
 from dps_jax.pipelines.file_planes import FilePlanes, read_planes
 from dps_jax.pipelines.report import Report
-from dps_jax.pipelines.restore import Progress, Restored
+from dps_jax.pipelines.restore import Progress
+from dps_jax.pipelines.stream_file import Job, Runner, plan_job, stream_file
 from dps_jax.weights import Network
 
 Log = Callable[[str], None]
@@ -40,7 +43,7 @@ class FileOptions:
     denoise: str = "auto"
     artefacts: str = "off"
     keep_intermediates: bool = False
-    tile_px: int = 512
+    tile_px: int | None = None
 
 
 def restore_file(
@@ -49,10 +52,15 @@ def restore_file(
     options: FileOptions,
     network: Network,
     *,
+    limit: int | None = None,
     log: Log = print,
     progress: Progress | None = None,
+    runner: Runner | None = None,
 ) -> None:
-    """Restore the TIFF ``source`` into the TIFF ``target``, which appears whole or not at all.
+    """Restore ``source`` into ``target``, each a TIFF or an OME-Zarr; the result appears whole or not at all.
+
+    An image that does not fit into ``limit`` bytes of memory (by default half of what is free) is restored tile by
+    tile from disk to disk, by ``runner`` if one is given.
 
     Raises
     ------
@@ -61,6 +69,38 @@ def restore_file(
     ValueError
         For physics out of range; see :class:`OpticalSystem` and :func:`restore`.
     """
+    with planned(source, target, options, network, limit=limit) as job:
+        if job.streamed or runner is not None:
+
+            def describe(job: Job, reports: Sequence[Report], notes: tuple[str, ...]) -> dict[str, Any]:
+                return _description(source, job.pixel_size_nm, job.origin, options, network, reports, notes)
+
+            stream_file(job, describe, log=log, progress=progress, runner=runner)
+            return
+        # Of the largest tiles that fit; recorded with the result only where the user chose them.
+        tile_px = job.restorers[0].tile_px
+    _in_memory(source, target, options, network, tile_px, log, progress)
+
+
+@contextlib.contextmanager
+def planned(
+    source: Path, target: Path, options: FileOptions, network: Network, *, limit: int | None = None
+) -> Iterator[Job]:
+    """Open a file and decide how it is restored; see :func:`dps_jax.pipelines.stream_file.plan_job`."""
+    check_output(target, inputs=[source])
+    with open_image(source) as image:
+        yield plan_job(image, target, options, network, default_limit() if limit is None else limit)
+
+
+def _in_memory(
+    source: Path,
+    target: Path,
+    options: FileOptions,
+    network: Network,
+    tile_px: int,
+    log: Log,
+    progress: Progress | None,
+) -> None:
     planes = read_planes(source, target, options)
     log(planes.summary)
     image, notes = planes.image, planes.notes
@@ -108,7 +148,7 @@ def restore_file(
             offset=options.offset,
             steady_frames=options.steady_frames,
             orientations=options.orientations,
-            tile_px=options.tile_px,
+            tile_px=tile_px,
             progress=_shifted(progress, number, count),
         )
         for note in check_light(image, chain.restored.report, channel=number + 1, channels=count):
@@ -118,14 +158,23 @@ def restore_file(
             log(f"{prefix}{decision}")
         for note in chain.notes:
             log(f"{prefix}note: {note}")
-        _say(chain.restored, prefix, log)
+        for line in chain.restored.report.in_words():
+            log(f"{prefix}{line}")
         chained.append(chain)
     restored = [chain.restored for chain in chained]
     planes.write(
         target,
         [r.image for r in restored],
         pixel_size_nm=restored[0].pixel_size_nm,
-        description=_description(planes, options, network, restored, notes)
+        description=_description(
+            source,
+            planes.pixel_size_nm,
+            planes.origin,
+            options,
+            network,
+            [r.report for r in restored],
+            notes,
+        )
         | {"decisions": [list(chain.decisions) for chain in chained]}
         | ({"adaptations": adaptations} if adaptations else {}),
     )
@@ -161,18 +210,6 @@ def _shifted(progress: Progress | None, number: int, count: int) -> Progress | N
     return lambda done, total: progress(number * total + done, count * total)
 
 
-def _say(result: Restored, prefix: str, log: Log) -> None:
-    report = result.report
-    log(
-        f"{prefix}Abbe period {report.abbe_nm:.0f} nm = {report.abbe_px:.2f} px; background {report.background:.6g}; "
-        f"photons out/in {report.photons_out_over_in:.4f}; blurred again it correlates "
-        f"{report.reblur_correlation:.4f} with the input"
-    )
-    log(f"{prefix}{_photons(report)}")
-    for note in report.notes:
-        log(f"{prefix}note: {note}")
-
-
 def _adapted(told: Adaptation) -> str:
     verdict = "the adapted network is used" if told.kept else "no better, so the weights are used as they are"
     return (
@@ -182,34 +219,26 @@ def _adapted(told: Adaptation) -> str:
     )
 
 
-def _photons(report: Report) -> str:
-    if report.gain is None or report.peak_photons is None:
-        return f"photons per camera unit {report.gain_origin}; give --gain if you know it"
-    offset = "" if report.offset is None else f", offset {report.offset:.6g}"
-    return (
-        f"about {report.peak_photons:.3g} photons per pixel in the brightest structures "
-        f"(gain {report.gain:.4g} per photon{offset}, {report.gain_origin})"
-    )
-
-
 def _description(
-    planes: FilePlanes,
+    source: Path,
+    pixel_size_nm: float,
+    origin: str,
     options: FileOptions,
     network: Network,
-    restored: list[Restored],
+    reports: Sequence[Report],
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Return what is stored with the result, so that it can be repeated and judged."""
     return {
         "software": f"dps_jax {__version__}",
         "operation": "restore",
-        "input": planes.image.path.name,
+        "input": source.name,
         "settings": {k: v for k, v in asdict(options).items() if v is not None},
-        "input_pixel_size_nm": planes.pixel_size_nm,
-        "input_pixel_size_origin": planes.origin,
+        "input_pixel_size_nm": pixel_size_nm,
+        "input_pixel_size_origin": origin,
         "weights_sha256": network.sha256,
         "weights_version": network.header.get("package_version", ""),
         "intensity": "photon-conserving: the sum over pixels is that of the input above background",
         "notes": list(notes),
-        "checks": [r.report.as_dict() for r in restored],
+        "checks": [report.as_dict() for report in reports],
     }

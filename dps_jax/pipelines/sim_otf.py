@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from dps_jax.io import UserError
-from dps_jax.io.errors import explained, library_warnings
+from dps_jax.io.tiff import read_numbers
 from dps_jax.optics.otf import RadialOtf
 
 # What is left of an OTF beyond its cut-off is noise of the measurement: an OTF ends where it first falls to this, or to
@@ -29,8 +28,7 @@ def read_otf(path: Path, *, orders: int = 1) -> tuple[RadialOtf, ...]:
     UserError
         For a file that cannot be read, or has fewer orders or another shape.
     """
-    with explained(path), library_warnings("tifffile"):
-        data = np.squeeze(np.asarray(tifffile.imread(path)))
+    data = np.squeeze(read_numbers(path))
     if data.ndim == 3 and data.shape[-1] % 2 == 0:
         data = np.abs((data[..., ::2] + 1j * data[..., 1::2]).sum(-1))
     elif data.ndim == 1:

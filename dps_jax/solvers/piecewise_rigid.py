@@ -93,7 +93,7 @@ def piecewise_rigid(
     matched = matched_patches(
         grid.patches(template), smoothing_sigma_px=smoothing_sigma_px, whitening=whitening
     )
-    variance = grid.patches(noise_variance(image, template)).mean((-2, -1))
+    variance = grid.means(noise_variance(image, template))
     precision = 1 / jnp.maximum(variance, jnp.finfo(variance.dtype).tiny ** 0.5)[..., None, None]
     information = precision * jnp.broadcast_to(matched.information, (*variance.shape, 2, 2))
     shifts = grid.everywhere(rigid)
@@ -121,6 +121,15 @@ class _Grid:
         )
         strips = jnp.take(image, rows, axis=-2)  # (..., row, patch, x)
         return jnp.moveaxis(jnp.take(strips, columns, axis=-1), -2, -3)
+
+    def means(self, image: Array) -> Array:
+        """Return the mean of each patch of ``(..., y, x)``, ``(..., row, column)``."""
+        rows, columns = (
+            jnp.asarray((abs(np.arange(n) - first[:, None] - (side - 1) / 2) < side / 2) / side, image.dtype)
+            for n, first, side in zip(self.shape, self._starts, self._side, strict=True)
+        )
+        high = jax.lax.Precision.HIGHEST
+        return jnp.einsum("py,...yx,qx->...pq", rows, image, columns, precision=high)
 
     def everywhere(self, shift: Array) -> Array:
         """Give every patch the same shift ``(..., 2)``."""

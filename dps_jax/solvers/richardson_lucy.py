@@ -20,6 +20,8 @@ from dps_jax.solvers.variation import variation_divergence
 from dps_jax.typing import Array
 
 _TINY = 1e-12
+# Share of an object pixel's light that must fall on measured pixels before they decide alone what it is.
+_LEAST_SEEN = 0.02
 
 Step = Callable[[Array], Array]
 
@@ -29,9 +31,10 @@ def _fine_shape(image: Array, psf: Array, factor: int) -> tuple[int, ...]:
     return (*planes, factor * y, factor * x)
 
 
-def _start(image: Array, factor: int, axes: tuple[int, ...]) -> Array:
+def _start(image: Array, factor: int, axes: tuple[int, ...], *, measured: Array | None = None) -> Array:
     # A flat start of the image's own brightness: no structure is put in that the data did not ask for.
-    mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True), _TINY)
+    where = None if measured is None else jnp.broadcast_to(measured > 0, image.shape)
+    mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True, where=where), _TINY)
     return bin_area_adjoint(jnp.broadcast_to(mean, image.shape), factor) / factor**2
 
 
@@ -43,24 +46,34 @@ def make_richardson_lucy_step(
     boundary: str = "reflect",
     background: float | Array = 0.0,
     tv_weight: float = 0.0,
+    measured: Array | None = None,
 ) -> Step:
-    """Return the update ``x -> x / (1 - w div(grad x / |grad x|)) * A^T(y / (A x + b)) / A^T 1`` of an image.
+    """Return the update ``x -> x / (1 - w div(grad x / |grad x|)) * A^T(m y / (A x + b)) / A^T m`` of an image.
 
     Transforms that every step shares are computed here, once; see :func:`richardson_lucy` for the parameters.
     """
     _checks.non_negative("tv_weight", tv_weight)
     image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
     forward, backward = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
-    ones = jnp.ones(image.shape[-jnp.ndim(psf) :], image.dtype)
-    weight = jnp.maximum(backward(ones), _TINY)
-    weight = weight.reshape((1,) * (image.ndim - weight.ndim) + weight.shape)
+    sides = image.shape[-jnp.ndim(psf) :]
+    if measured is not None and measured.shape != sides:
+        raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
+    lead = (1,) * (image.ndim - len(sides))
+    seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
+    seen = seen.reshape(*lead, *sides)
+    light_seen = backward(seen)
+    # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
+    weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
 
     # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
     floor = 1e-6 * jnp.mean(image, axis=tuple(range(-jnp.ndim(psf), 0)), keepdims=True) + _TINY
 
     def step(x: Array) -> Array:
         ratio = image / jnp.maximum(forward(x) + background, floor)
-        x = x * backward(ratio) / weight
+        if measured is None:
+            x = x * backward(ratio) / weight
+        else:
+            x = x * (backward(seen * ratio) + (weight - light_seen)) / weight
         if tv_weight > 0:
             # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
             x = x / jnp.maximum(1.0 - tv_weight * variation_divergence(x, axes=jnp.ndim(psf)), 0.1)
@@ -98,6 +111,7 @@ def richardson_lucy(
     background: float | Array = 0.0,
     tv_weight: float = 0.0,
     accelerated: bool = False,
+    measured: Array | None = None,
 ) -> Array:
     """Run ``iterations`` steps from a flat start.
 
@@ -120,24 +134,34 @@ def richardson_lucy(
     accelerated
         Extrapolate along the last change, as far as two successive steps agree in direction (Biggs and Andrews
         1997): some three times fewer steps.
+    measured
+        ``(y, x)`` or ``(z, y, x)``, 1 where ``image`` was measured and 0 where it was not: nothing is asked of the
+        object there but what the other pixels say (Bertero and Boccacci 2005). By default all of it was.
 
     Returns
     -------
     ``(..., factor y, factor x)``, not negative; with the photons of ``image`` where that is not negative,
-    ``background`` is 0 and ``tv_weight`` 0.
+    ``background`` and ``tv_weight`` are 0 and all was measured.
 
     Raises
     ------
     ValueError
-        If ``iterations`` is below 1, ``tv_weight`` negative, or the kernel has an even side.
+        If ``iterations`` is below 1, ``tv_weight`` negative, the kernel has an even side, or ``measured`` other sides
+        than the image.
     """
     if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
         _checks.positive_integer("iterations", iterations)
     step = make_richardson_lucy_step(
-        image, psf, factor=factor, boundary=boundary, background=background, tv_weight=tv_weight
+        image,
+        psf,
+        factor=factor,
+        boundary=boundary,
+        background=background,
+        tv_weight=tv_weight,
+        measured=measured,
     )
     axes = tuple(range(-jnp.ndim(psf), 0))
-    start = _start(image, factor, axes)
+    start = _start(image, factor, axes, measured=measured)
     return iterate(step, start, axes, iterations=iterations, accelerated=accelerated)
 
 
@@ -254,6 +278,7 @@ def richardson_lucy_oracle(
     patience: int = 100,
     factor: int = 2,
     boundary: str = "reflect",
+    measured: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Run Richardson-Lucy and keep the iterate that a judge who knows the truth likes best.
 
@@ -266,6 +291,8 @@ def richardson_lucy_oracle(
     patience
         Steps without a better score, for any image, after which no better one is looked for: sharpening first
         wins and then loses to noise, once.
+    measured
+        As :func:`richardson_lucy`.
 
     Returns
     -------
@@ -273,8 +300,8 @@ def richardson_lucy_oracle(
     """
     _checks.positive_integer("iterations", iterations)
     _checks.positive_integer("patience", patience)
-    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary)
-    start = _start(image, factor, (-2, -1))
+    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary, measured=measured)
+    start = _start(image, factor, (-2, -1), measured=measured)
     first = (
         jnp.zeros((), jnp.int32),
         start,

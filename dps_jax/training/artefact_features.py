@@ -55,8 +55,12 @@ def train_features(
         config,
         Path(folder),
         make_batch=make_batches(config),
-        initial_state=lambda: steps.first_state(jax.random.key(config.seed), module, optimizer, shape),
-        make_step=lambda mesh: steps.step_of(make_label_loss(module), optimizer, mesh=mesh),
+        initial_state=lambda: steps.first_state(
+            jax.random.key(config.seed), module, optimizer, shape, average=config.optimizer.ema_decay > 0
+        ),
+        make_step=lambda mesh: steps.step_of(
+            make_label_loss(module), optimizer, mesh=mesh, ema_decay=config.optimizer.ema_decay
+        ),
         report=report,
     )
 

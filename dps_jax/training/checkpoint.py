@@ -1,4 +1,8 @@
-"""Checkpoints for resuming a run (Orbax). Released weights are another thing: see ``dps_jax.weights``."""
+"""Checkpoints for resuming a run (Orbax). Released weights are another thing: see ``dps_jax.weights``.
+
+They hold arrays and their names, and nothing that is executed. Every process of a run writes its own part; a
+checkpoint appears under its number when all parts are there, and can be read onto any other mesh.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ _ANOTHER = "expected a checkpoint of this config's network and optimizer, found 
 
 
 class Checkpoints:
-    """The last few states of a run in a folder, written atomically; use as a context manager.
+    """The last few states of a run in a folder and its best, written atomically; use as a context manager.
 
     Orbax is imported here and not at the top: it is slow to import and adds a log handler to the root logger.
     """
@@ -24,13 +28,14 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         logging.getLogger().handlers[:] = handlers
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        policy = ocp.training.preservation_policies.LatestN(keep)
-        every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+        # What its threads report as errors is raised as well; on a full disk it is a thousand lines.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        policies = ocp.training.preservation_policies
+        best = policies.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self._checkpointer = ocp.training.Checkpointer(
             Path(folder).absolute(),
-            preservation_policy=policy,
-            save_decision_policy=every,
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
         )
 
@@ -45,19 +50,28 @@ class Checkpoints:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
-    def save(self, state: State) -> None:
-        """Write the state under its own step number."""
-        self._checkpointer.save(int(state["step"]), state)
+    def best_step(self) -> int | None:
+        """Return the step of the checkpoint with the lowest loss, or None where none came with a loss."""
+        scored = [c for c in self._checkpointer.checkpoints if c.metrics]
+        return min(scored, key=lambda c: _loss(c.metrics)).step if scored else None
 
-    def load(self, like: State) -> State:
-        """Return the newest state, laid out (shapes, dtypes, sharding) as ``like`` is.
+    def save(self, state: State, *, loss: float | None = None) -> None:
+        """Write the state under its own step number, in the background; the one before is waited for.
+
+        ``loss`` is what the best checkpoint is chosen by. The arrays may be donated as soon as this returns.
+        """
+        metrics = None if loss is None else {"loss": loss}
+        self._checkpointer.save_async(int(state["step"]), state, metrics=metrics)
+
+    def load(self, like: State, *, step: int | None = None) -> State:
+        """Return the newest state, or that of ``step``, laid out (shapes, dtypes, sharding) as ``like`` is.
 
         Raises
         ------
         ValueError
             If the checkpoint was made by another config.
         """
-        step = self.latest_step()
+        step = self.latest_step() if step is None else step
         # Compared first, since a load that fails leaves Orbax's half-begun reads behind.
         if _shapes(self._checkpointer.metadata(step).metadata) != _shapes(like):
             raise ValueError(_ANOTHER)
@@ -66,6 +80,10 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract)
         except (ValueError, KeyError) as problem:
             raise ValueError(f"{_ANOTHER} ({str(problem).splitlines()[0]})") from None
+
+
+def _loss(metrics: Any) -> float:
+    return float(metrics["loss"])
 
 
 def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:

@@ -154,6 +154,25 @@ class OptimizerConfig:
     """Learning rate at the end, as a fraction of the largest."""
     clip_norm: float = 1.0
     """SSIM's gradient explodes on dark flat patches; without clipping a run can end in NaN."""
+    ema_decay: float = 0.0
+    """Above 0, what is saved and scored is not the last weights but their mean over about ``1 / (1 - ema_decay)``
+    steps, with exponentially fading memory (Polyak and Juditsky 1992)."""
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How a run is laid out over devices; beyond rounding, what it learns does not depend on it."""
+
+    model_shards: int = 1
+    """Devices that share one copy of weights and optimiser state; 1 keeps them whole on every device."""
+    shard_above: int = 65536
+    """Arrays of fewer numbers than this are kept whole on every device."""
+    accumulate: int = 1
+    """Parts of equal size that each batch is worked through in, where it does not fit the memory at once."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            _checks.positive_integer(f"parallel.{name}", value)
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,7 @@ class TrainConfig:
     images: FolderConfig = field(default_factory=FolderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     initial: Path | None = None
     """Weights file to start from, for instance the released one; by default random weights."""
     steps: int = 20000
@@ -173,6 +193,9 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    """Latest checkpoints that stay; the one of the lowest mean loss since the one before stays besides."""
+    most_skipped: int = 10
+    """Steps in a row whose loss or gradient is not finite, and which are skipped, after which a run stops."""
 
     @property
     def shrunk_count(self) -> int:
@@ -182,7 +205,7 @@ class TrainConfig:
     @property
     def common_parts(self) -> int:
         """Return the largest number of devices that both parts of a batch can be shared by, movies whole."""
-        return math.gcd(self.exposures, self.shrunk_count)
+        return math.gcd(self.exposures, self.shrunk_count) // self.parallel.accumulate
 
     @property
     def exposures(self) -> int:
@@ -190,7 +213,7 @@ class TrainConfig:
         return (self.batch - self.shrunk_count) // self.scenes.frames
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "batch", "log_every", "checkpoint_every", "keep_checkpoints", "most_skipped"):
             _checks.positive_integer(name, getattr(self, name))
         if not self.network.channels:
             raise ValueError("expected network.channels with at least one level, got none")
@@ -226,6 +249,12 @@ class TrainConfig:
             )
         if not self.objective.weights:
             raise ValueError("expected at least one loss weight that is not 0")
+        parts, wanted = math.gcd(self.exposures, self.shrunk_count), self.parallel.accumulate
+        if parts % wanted:
+            raise ValueError(
+                f"expected parallel.accumulate to divide both the {self.exposures} exposures and the "
+                f"{self.shrunk_count} shrunken images of a batch, got {wanted}"
+            )
         _check_ranges(self)
 
 
@@ -250,6 +279,8 @@ def _check_ranges(config: TrainConfig) -> None:
     _checks.one_of("optimizer.name", optimizer.name, ("adam", "muon"))
     for name in ("learning_rate", "clip_norm"):
         _checks.positive(f"optimizer.{name}", getattr(optimizer, name))
+    if not 0 <= optimizer.ema_decay < 1:
+        raise ValueError(f"expected optimizer.ema_decay from 0 to below 1, got {optimizer.ema_decay!r}")
     shares = (
         ("scenes.empty", scenes.empty),
         ("scenes.other_cameras", scenes.other_cameras),

@@ -11,6 +11,10 @@ from dps_jax.training.config import TrainConfig
 
 T = TypeVar("T")
 
+# A config has some sixty settings. Beyond these sizes a short file can keep the parser busy for hours: it needs the
+# square of the length of a dotted name.
+_MOST_BYTES, _LONGEST_LINE = 2**16, 2000
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a config as plain JSON types."""
@@ -57,6 +61,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"expected {where} to be a path, got {value!r}")
         return Path(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and abs(value) >= 2**63 and isinstance(value, int):
+        raise ValueError(
+            f"expected {where} to be a number of at most 64 bits, got one of {value.bit_length()}"
+        )
     wants = "str" if hint is str else "a whole number" if hint is int else "a number"
     fits = (
         isinstance(value, str)
@@ -79,15 +87,58 @@ def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read a training config from a TOML file.
+    """Read a training config from a TOML file; relative paths in it begin at its own folder, and must stay in it.
+
+    A config that came from someone else can so name no file of yours; on the command line any path can be given.
 
     Raises
     ------
     ValueError
-        For a file that is missing, not TOML, or holds unknown or unusable settings.
+        For a file that is missing, not TOML, or holds unknown or unusable settings, or paths out of its folder.
     """
+    path = Path(path)
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ValueError(f"expected a TOML config file at {path}, got: {problem}") from None
-    return from_dict(TrainConfig, values)
+        raise ValueError(
+            f"expected a TOML config file at {path}, got: {' '.join(str(problem).split())}"
+        ) from None
+    except (
+        RecursionError,
+        ValueError,
+    ) as problem:  # nested beyond all reason; numbers of thousands of digits
+        raise ValueError(f"expected a TOML config file at {path}, got: {type(problem).__name__}") from None
+    return _within(path, from_dict(TrainConfig, values))
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES or max(map(len, content.splitlines()), default=0) > _LONGEST_LINE:
+        raise tomllib.TOMLDecodeError(
+            f"more than {_MOST_BYTES} bytes, or a line of more than {_LONGEST_LINE}, which no config needs"
+        )
+    return content.decode("utf-8")
+
+
+def _within(path: Path, config: TrainConfig) -> TrainConfig:
+    """Return the config with its paths taken from the folder of its file, refusing those that lead out of it."""
+    images = config.images
+    folder = None if images.folder is None else _inside(path, "images.folder", images.folder)
+    initial = None if config.initial is None else _inside(path, "initial", config.initial)
+    return dataclasses.replace(config, initial=initial, images=dataclasses.replace(images, folder=folder))
+
+
+def _inside(path: Path, name: str, place: Path) -> Path:
+    found = path.parent / place
+    try:
+        inside = found.resolve().is_relative_to(path.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long a name, a zero byte in it, links in a circle
+        inside = False
+    if not inside:
+        option = "--" + name.replace("_", "-")
+        raise ValueError(
+            f"expected {name} to stay in the folder of the config file, {path.parent}, got {str(place)[:200]!r}; move "
+            f"it there, or give it with {option} on the command line"
+        )
+    return found

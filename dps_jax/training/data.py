@@ -9,8 +9,8 @@ batch are pairs of ``scale_transfer``: ``shrunk_input`` ``(m, y, x)``, ``shrunk_
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from dps_jax.training.psf_bank import SCALE, PsfBank
 from dps_jax.training.scale_transfer import (
     MARGIN_PX,
     Measured,
+    at_least_two,
     log_uniform,
     other_camera,
     pedestal,
@@ -39,8 +40,17 @@ _OBJECT_PHOTONS = (500.0, 10000.0)
 
 
 @partial(jax.jit, static_argnums=2)
-def _camera_images(scenes: Array, psfs: Array, factor: int) -> Array:
+def _blurred(scenes: Array, psfs: Array, factor: int) -> Array:
     return jax.vmap(lambda scene, psf: camera_image(scene, psf, factor=factor))(scenes, psfs)
+
+
+def _camera_images(scenes: np.ndarray, psfs: np.ndarray, factor: int) -> np.ndarray:
+    """Return what a camera sees of scenes ``(n, y, x)``, each the same whatever the others are and however many.
+
+    A lone scene is computed in another order than two, and where that rounds differently a photon more or less is
+    drawn; then processes that share a batch would not make the rows that one process makes.
+    """
+    return np.asarray(_blurred(at_least_two(scenes), at_least_two(psfs), factor))[: len(scenes)]
 
 
 def split(
@@ -87,7 +97,7 @@ class ScenePatches:
         m, frames = self.margin_px, self.config.frames
         scenes = self._scenes(rngs, SCALE * (self.config.patch_px + 2 * m), frames)
         psfs = np.repeat(np.stack([self.psfs.draw(rng) for rng in rngs]), frames, axis=0)
-        images = np.asarray(_camera_images(scenes, psfs, SCALE))[:, m:-m, m:-m]
+        images = _camera_images(scenes, psfs, SCALE)[:, m:-m, m:-m]
         return images.reshape(len(rngs), frames, *images.shape[1:])
 
     def _expose(
@@ -135,7 +145,7 @@ class ScenePatches:
         m = self.psfs.sharp_size // 2
         scenes = self._scenes(rngs, measured_side(self.config) + 2 * m)
         psfs = np.stack([self.psfs.sharp(log_uniform(rng, self.shrinkage)) for rng in rngs])
-        images = np.asarray(_camera_images(scenes, psfs, 1))[:, m:-m, m:-m]
+        images = _camera_images(scenes, psfs, 1)[:, m:-m, m:-m]
         measured = []
         for rng, image in zip(rngs, images, strict=True):
             photons = log_uniform(rng, _OBJECT_PHOTONS) / max(float(image.max()), 1e-6)
@@ -161,26 +171,38 @@ class PatchSource(Protocol):
         ...
 
 
-def make_batches(config: TrainConfig, *, images: PatchSource | None = None) -> Callable[[int], Batch]:
+def make_batches(
+    config: TrainConfig, *, images: PatchSource | None = None, share: tuple[int, int] = (0, 1)
+) -> Callable[[int], Batch]:
     """Return ``batch(step)``: pure, and the same on every machine for one config.
 
-    ``images`` stand in the place of the config's folder.
+    ``images`` stand in the place of the config's folder. ``share`` is (which, of how many) equal parts of every batch
+    are wanted: each process of a run makes its own, the same rows that a single process would make.
 
     Raises
     ------
     UserError
         If the config names a folder whose images cannot be used.
+    ValueError
+        If a batch does not divide into so many parts.
     """
+    which, parts = share
+    if config.common_parts % parts:
+        raise ValueError(
+            f"expected {config.exposures} exposures and {config.shrunk_count} shrunken images of a batch that can be "
+            f"divided among {parts} processes; change batch, objective.shrunk_share or the number of processes"
+        )
     scenes = ScenePatches(config.scenes, config.objective)
     if images is None and config.images.folder is not None:
         images = FolderPatches(config)
-    n, shrunk = config.exposures, config.shrunk_count
+    n, shrunk = config.exposures // parts, config.shrunk_count // parts
+    mine = [*range(which * n, which * n + n), *(config.exposures + which * shrunk + i for i in range(shrunk))]
 
     def is_real(rng: np.random.Generator) -> bool:
         return images is not None and rng.random() < config.images.share
 
     def batch(step: int) -> Batch:
-        rngs = [np.random.default_rng([config.seed, step, i]) for i in range(n + shrunk)]
+        rngs = [np.random.default_rng([config.seed, step, i]) for i in mine]
         real = [is_real(rng) for rng in rngs]
         drawn = _in_order(rngs[:n], real[:n], scenes.draw, images.draw if images else None)
         measured = _in_order(rngs[n:], real[n:], scenes.measure, images.measure if images else None)
@@ -209,11 +231,16 @@ def _in_order(
 
 
 def prefetch(batch: Callable[[int], Batch], start: int, stop: int, *, ahead: int = 2) -> Iterator[Batch]:
-    """Yield ``batch(start) .. batch(stop - 1)``, each made in a thread while the one before is used."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(batch, i) for i in range(start, min(start + ahead, stop))]
-        for i in range(start, stop):
-            ready = waiting.pop(0).result()
-            if i + ahead < stop:
-                waiting.append(pool.submit(batch, i + ahead))
-            yield ready
+    """Yield ``batch(start) .. batch(stop - 1)``, each made in a thread while the one before is used.
+
+    The iterator is Grain's and its state is the number of the next step, so that the step of a checkpoint is all that
+    is needed to go on, with any number of processes: each asks its own ``batch`` for its rows of that step.
+    """
+    handlers = list(logging.getLogger().handlers)
+    import grain  # slow to import, and adds a log handler to the root logger
+
+    logging.getLogger().handlers[:] = handlers
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
+    batches = iter(grain.MapDataset.range(stop).map(batch).to_iter_dataset(options))
+    batches.set_state({"next_index": start})
+    yield from batches

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +14,12 @@ from jax.sharding import Mesh
 from dps_jax.io.atomic import atomic_path
 from dps_jax.training import data, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
-from dps_jax.training.config import TrainConfig
+from dps_jax.training.config import ParallelConfig, TrainConfig
 from dps_jax.training.config_files import to_dict
+from dps_jax.training.run_log import Report, RunLog
+from dps_jax.training.throughput import speed_of
+from dps_jax.training.watch import Watch
 from dps_jax.weights import load_network
-
-Report = Callable[[dict[str, float]], None]
-
-# A gradient falls as a network learns, by a factor of ten or so; one that has died is millions of times smaller.
-_DEAD_SHARE, _DEAD_LINES = 1e-3, 3
 
 
 def train(
@@ -37,7 +33,8 @@ def train(
     """Run or resume a training in ``folder`` and return its parameters.
 
     ``folder`` receives ``config.json``, ``log.jsonl`` (one line per ``log_every`` steps) and ``checkpoints/``. A
-    run that was stopped goes on from its last checkpoint and ends with the same bits as one that was not.
+    run that was stopped goes on from its last checkpoint and ends with the same bits as one that was not. Of several
+    processes (``jax.distributed``), which must see the same folder, each makes and works on its rows of every batch.
 
     Parameters
     ----------
@@ -46,9 +43,9 @@ def train(
     folder
         Run folder; created, or resumed if it holds a run of the same config.
     devices
-        Number of local devices to share the batch; by default as many as divide it.
+        Number of devices of each process to share the batch; by default as many as divide it.
     report
-        Called with each log line.
+        Called with each log line, in the first process.
     images
         Stand in the place of the config's folder, as for :func:`dps_jax.training.data.make_batches`; a run that is
         resumed must be given the same.
@@ -58,18 +55,24 @@ def train(
     ValueError
         If the folder holds a run of another config, or the batch does not divide among the devices.
     FloatingPointError
-        If the loss is not finite, or the gradient has died: its norm stayed below a thousandth of its first
-        for three log lines. The last checkpoint stays.
+        If the loss or the gradient of ``config.most_skipped`` steps in a row is not finite, which are skipped and
+        change nothing, or the gradient has died: its norm stayed below a thousandth of its first for three log lines.
+        The last checkpoint stays.
     """
-    make_batch = data.make_batches(config, images=images)  # first: images that cannot be used leave no folder
+    share = (jax.process_index(), jax.process_count())
+    # First: images that cannot be used leave no folder.
+    make_batch = data.make_batches(config, images=images, share=share)
     return run(
         config,
         Path(folder),
         make_batch=make_batch,
         initial_state=lambda: _initial_state(config),
         make_step=lambda mesh: steps.make_step(config, mesh=mesh),
-        devices=_count_devices(config.common_parts) if devices is None else devices,
+        devices=_count_devices(config.common_parts // share[1]) if devices is None else devices,
         report=report,
+        parallel=config.parallel,
+        most_skipped=config.most_skipped,
+        dtype=config.network.dtype,
     )
 
 
@@ -108,9 +111,12 @@ def run(
     *,
     make_batch: Callable[[int], data.Batch],
     initial_state: Callable[[], steps.State],
-    make_step: Callable[[Mesh], Callable[[steps.State, dict[str, Any]], tuple[steps.State, dict[str, Any]]]],
+    make_step: Callable[[Mesh], Any],
     devices: int | None = None,
     report: Report | None = None,
+    parallel: ParallelConfig | None = None,
+    most_skipped: int = 10,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Run or resume any training, given its parts; see :func:`train` for the folder and what is raised.
 
@@ -118,33 +124,48 @@ def run(
     ----------
     config
         Lengths of the run; it is what tells one run from another, so everything must follow from it.
-    folder, report
+    folder, report, devices
         As :func:`train`.
     make_batch
-        From a step number to its batch; pure.
+        From a step number to this process's rows of its batch; pure.
     initial_state, make_step
         The state before the first step, and the step function on a mesh of devices.
-    devices
-        Number of local devices to share the batch; by default as many as divide it.
+    parallel
+        How state and batches are laid out; by default whole on every device, and at once.
+    most_skipped
+        Steps in a row that may be skipped.
+    dtype
+        In what the network computes, for the share of the device's peak in the log.
     """
-    _claim(folder, config)
-    mesh = sharding.make_mesh(devices=_count_devices(config.batch) if devices is None else devices)
-    state = sharding.put_state(mesh, initial_state())
-    step_function = make_step(mesh)
+    parallel = parallel or ParallelConfig()
+    leads = sharding.leads()
+    _claim(folder, config, writes=leads)
+    mesh = sharding.make_mesh(
+        devices=_count_devices(config.batch) if devices is None else devices,
+        model_shards=parallel.model_shards,
+    )
+    state = sharding.put_state(mesh, initial_state(), above=parallel.shard_above)
     with Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.load(state)
         start = int(state["step"])
-        log = _Log(folder / "log.jsonl", start, report)
-        for i, batch in enumerate(data.prefetch(make_batch, start, config.steps), start=start):
-            state, diagnostics = step_function(state, sharding.put_batch(mesh, batch))
-            done = i + 1
+        step_function, log, watch = make_step(mesh), None, Watch(folder, most=most_skipped)
+        for done, batch in enumerate(data.prefetch(make_batch, start, config.steps), start=start + 1):
+            given = sharding.put_batch(mesh, batch, accumulate=parallel.accumulate)
+            if log is None:
+                lowered = step_function.lower(state, given)
+                step_function = lowered.compile()
+                speed = speed_of(lowered, mesh, dtype=dtype, accumulate=parallel.accumulate)
+                log = RunLog(
+                    folder / "log.jsonl", start, report if leads else None, speed=speed, writes=leads
+                )
+            state, diagnostics = step_function(state, given)
+            watch.see(done, batch, diagnostics)
             if done % config.log_every == 0 or done == config.steps:
                 log.write(done, diagnostics, config.batch)
             if done % config.checkpoint_every == 0 or done == config.steps:
-                _refuse_non_finite(done, diagnostics)  # or broken parameters would replace the good ones
-                checkpoints.save(state)
-    return jax.device_get(state["params"])
+                checkpoints.save(state, loss=watch.settle())
+    return sharding.whole(steps.result_of(state))
 
 
 def _initial_state(config: TrainConfig) -> steps.State:
@@ -166,71 +187,22 @@ def _count_devices(parts: int) -> int:
     return max(n for n in range(1, len(jax.local_devices()) + 1) if parts % n == 0)
 
 
-def _claim(folder: Path, config: Any) -> None:
-    """Write the config into a new folder; refuse a folder that belongs to another config."""
+def _claim(folder: Path, config: Any, *, writes: bool) -> None:
+    """Write the config into a new folder; refuse a folder that belongs to another config.
+
+    The layout over devices is no part of what a run is: it may go on with another one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path, mine = folder / "config.json", json.dumps(to_dict(config), indent=1)
+    path, mine = folder / "config.json", to_dict(config)
     if path.exists():
-        if path.read_text(encoding="utf-8") != mine:
+        if _essence(json.loads(path.read_text(encoding="utf-8"))) != _essence(mine):
             raise ValueError(
                 f"expected {folder} to be empty or a run of this config, found a run of another one"
             )
-        return
-    with atomic_path(path) as temporary:  # half a config would make the run look like another one's
-        temporary.write_text(mine, encoding="utf-8")
+    elif writes:
+        with atomic_path(path) as temporary:  # half a config would make the run look like another one's
+            temporary.write_text(json.dumps(mine, indent=1), encoding="utf-8")
 
 
-def _refuse_non_finite(step: int, diagnostics: dict[str, jax.Array]) -> None:
-    # The loss is that of the parameters before the update, the norm that of those after it.
-    for what, name in (("loss", "loss"), ("norm of the parameters", "parameter_norm")):
-        value = float(diagnostics[name])
-        if not math.isfinite(value):
-            raise FloatingPointError(f"expected a finite {what}, got {value} at step {step}")
-
-
-class _Log:
-    """JSON lines, one per report; lines after the resumed step are dropped, since they will come again.
-
-    It refuses what no log should go on from: numbers that are not finite, and a gradient that has died. Of the
-    latter the loss alone tells nothing; it goes up and down with the batches as it does in a training that learns.
-    """
-
-    def __init__(self, path: Path, start: int, report: Report | None) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= start]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._path, self._report = path, report
-        self._gradients = [float(json.loads(line).get("gradient_norm", math.nan)) for line in kept]
-        self._clock, self._step = time.perf_counter(), start
-
-    def write(self, step: int, diagnostics: dict[str, jax.Array], batch: int) -> None:
-        """Append one line; refuse a loss that is not finite."""
-        _refuse_non_finite(step, diagnostics)
-        values = {name: float(value) for name, value in diagnostics.items()}
-        self._refuse_dead_gradient(step, values["gradient_norm"])
-        now = time.perf_counter()
-        rate = (step - self._step) * batch / max(now - self._clock, 1e-9)
-        self._clock, self._step = now, step
-        line = {"step": step, **values, "images_per_s": round(rate, 2)}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        if self._report is not None:
-            self._report(line)
-
-    def _refuse_dead_gradient(self, step: int, norm: float) -> None:
-        self._gradients.append(norm)
-        first, last = self._gradients[0], self._gradients[-_DEAD_LINES:]
-        if len(self._gradients) > _DEAD_LINES and max(last) < _DEAD_SHARE * first:
-            raise FloatingPointError(
-                f"expected a gradient that trains the network, got a norm of {norm:.2g} at step {step}, "
-                f"{first:.2g} at first: the network no longer depends on its parameters; "
-                "train anew with a smaller learning rate or another seed"
-            )
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
-        return math.inf
+def _essence(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "parallel"}

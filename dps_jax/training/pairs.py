@@ -135,9 +135,14 @@ def train_pairs(
         config,
         Path(folder),
         make_batch=make_batch,
-        initial_state=lambda: steps.first_state(jax.random.key(config.seed), module, optimizer, shape),
+        initial_state=lambda: steps.first_state(
+            jax.random.key(config.seed), module, optimizer, shape, average=config.optimizer.ema_decay > 0
+        ),
         make_step=lambda mesh: steps.step_of(
-            make_pair_loss(config, module, extra=extra), optimizer, mesh=mesh
+            make_pair_loss(config, module, extra=extra),
+            optimizer,
+            mesh=mesh,
+            ema_decay=config.optimizer.ema_decay,
         ),
         report=report,
     )

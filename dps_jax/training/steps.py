@@ -1,6 +1,7 @@
 """The pure training step: state and batch in, state and diagnostics out.
 
-The state is a plain dictionary ``{"params", "opt_state", "step"}``. This is one of the two places that call
+The state is a plain dictionary ``{"params", "opt_state", "step", "skipped"}`` and, where it is asked for, ``"ema"``,
+the running mean of the parameters; the step does without the last two. This is one of the two places that call
 ``jit`` (the other is ``pipelines``).
 """
 
@@ -24,7 +25,7 @@ from dps_jax.operators.forward import camera_image
 from dps_jax.optics.psf import airy_psf, gaussian_psf
 from dps_jax.training.config import OptimizerConfig, TrainConfig
 from dps_jax.training.psf_bank import SCALE
-from dps_jax.training.sharding import mean_over_devices
+from dps_jax.training.sharding import MODEL, mean_over_devices, state_layout
 from dps_jax.typing import Array, Key, Params, Scalars
 
 State = dict[str, Any]
@@ -75,16 +76,42 @@ def init_state(config: TrainConfig) -> State:
     """Return the state before the first step; a function of the config's seed."""
     side = config.scenes.patch_px
     optimizer = make_optimizer(config.optimizer, config.steps)
-    return first_state(jax.random.key(config.seed), network_of(config), optimizer, (1, side, side, 1))
+    return first_state(
+        jax.random.key(config.seed),
+        network_of(config),
+        optimizer,
+        (1, side, side, 1),
+        average=config.optimizer.ema_decay > 0,
+    )
 
 
 def first_state(
-    key: Key, module: Any, optimizer: optax.GradientTransformation, shape: tuple[int, ...]
+    key: Key,
+    module: Any,
+    optimizer: optax.GradientTransformation,
+    shape: tuple[int, ...],
+    *,
+    average: bool = False,
 ) -> State:
-    """Return the state before the first step of a network that takes images of ``shape``."""
+    """Return the state before the first step of a network that takes images of ``shape``.
+
+    With ``average`` it holds the running mean of the parameters besides.
+    """
     # Compiled, since of the network's forward pass, which nobody wants here, nothing is left then.
     params = jax.jit(lambda k: module.init(k, jnp.zeros(shape, jnp.float32))["params"])(key)
-    return {"params": params, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+    none = {name: jnp.zeros((), jnp.int32) for name in ("in_a_row", "in_all")}
+    state = {
+        "params": params,
+        "opt_state": optimizer.init(params),
+        "step": jnp.zeros((), jnp.int32),
+        "skipped": none,
+    }
+    return state | ({"ema": jax.tree.map(jnp.copy, params)} if average else {})
+
+
+def result_of(state: State) -> Params:
+    """Return the parameters that a training is for: their running mean, where there is one."""
+    return state.get("ema", state["params"])
 
 
 def make_loss(config: TrainConfig) -> Loss:
@@ -159,19 +186,51 @@ def make_step(
 
     With a ``mesh`` every device works on its own share of the batch, as ``training.sharding`` lays it out.
 
-    The diagnostics are the loss, every term, and the norms of gradient, parameters and update.
+    The diagnostics are the loss, every term, the norms of gradient, parameters and update and, of a state that counts
+    them, the steps skipped.
     """
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    return step_of(make_loss(config), optimizer, mesh=mesh)
+    return step_of(
+        make_loss(config),
+        make_optimizer(config.optimizer, config.steps),
+        mesh=mesh,
+        accumulate=config.parallel.accumulate,
+        shard_above=config.parallel.shard_above,
+        ema_decay=config.optimizer.ema_decay,
+    )
 
 
 def step_of(
-    loss_of: Loss, optimizer: optax.GradientTransformation, *, mesh: Mesh | None = None
+    loss_of: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh | None = None,
+    accumulate: int = 1,
+    shard_above: int = 0,
+    ema_decay: float = 0.0,
 ) -> Callable[[State, dict[str, Array]], tuple[State, Scalars]]:
-    """Return the jitted step of any ``loss_of(params, batch) -> (loss, diagnostics)``; see :func:`make_step`."""
+    """Return the jitted step of any ``loss_of(params, batch) -> (loss, diagnostics)``; see :func:`make_step`.
+
+    Parameters
+    ----------
+    loss_of, optimizer
+        What is minimised, and how.
+    mesh
+        Devices that share the work.
+    accumulate
+        Parts that a batch comes in, on a leading axis; their mean gradient is that of the batch.
+    shard_above
+        Numbers from which on an array of the state is divided along the mesh's ``model`` axis.
+    ema_decay
+        Memory of the averaged weights of a state that holds them.
+
+    Of a step whose loss, gradient or update is not finite nothing is kept but its number: parameters and optimiser
+    state stay as they were, since one NaN would spoil all that was learned.
+    """
     if mesh is not None:
-        loss_of = mean_over_devices(mesh, loss_of)
+        loss_of = mean_over_devices(mesh, loss_of, above=shard_above)
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+    if accumulate > 1:
+        value_and_grad = _mean_over_parts(value_and_grad)
 
     def step(state: State, batch: dict[str, Array]) -> tuple[State, Scalars]:
         (loss, terms), gradient = value_and_grad(state["params"], batch)
@@ -182,7 +241,49 @@ def step_of(
             "parameter_norm": optax.tree.norm(params),
             "update_norm": optax.tree.norm(update),
         }
-        new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
-        return new, {"loss": loss, **terms, **norms}
+        new = {"params": params, "opt_state": opt_state}
+        if "ema" in state:
+            new["ema"] = _average(state["ema"], params, ema_decay, state["step"])
+        sound = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"]) & jnp.isfinite(norms["update_norm"])
+        new = jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, {name: state[name] for name in new})
+        said = {"loss": loss, **terms, **norms}
+        if "skipped" in state:
+            new["skipped"] = _count(state["skipped"], sound)
+            said |= {"skipped": new["skipped"]["in_all"], "skipped_in_a_row": new["skipped"]["in_a_row"]}
+        new["step"] = state["step"] + 1
+        if mesh is not None and mesh.shape[MODEL] > 1:
+            new = jax.lax.with_sharding_constraint(new, state_layout(mesh, new, above=shard_above))
+        return new, said
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _mean_over_parts(value_and_grad: Callable[..., Any]) -> Callable[..., Any]:
+    """Make ``value_and_grad(params, batch)`` take a batch in parts, one after another, and average what it returns."""
+
+    def mean(params: Params, batch: dict[str, Array]) -> Any:
+        parts = len(jax.tree.leaves(batch)[0])
+
+        def add(total: Any, part: dict[str, Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, value_and_grad(params, part)), None
+
+        first = jax.eval_shape(value_and_grad, params, {k: v[0] for k, v in batch.items()})
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
+        total, _ = jax.lax.scan(add, zeros, batch)
+        return jax.tree.map(lambda a: a / parts, total)
+
+    return mean
+
+
+def _average(mean: Params, params: Params, decay: float, step: Array) -> Params:
+    """Return the running mean of parameters; over few steps it is the plain mean, so that it forgets the start."""
+    kept = jnp.minimum(decay, (step + 1.0) / (step + 10.0))
+    return jax.tree.map(lambda m, p: kept * m + (1 - kept) * p, mean, params)
+
+
+def _count(skipped: dict[str, Array], sound: Array) -> dict[str, Array]:
+    """Count the steps that were skipped: those since the last sound one, and all."""
+    return {
+        "in_a_row": jnp.where(sound, 0, skipped["in_a_row"] + 1),
+        "in_all": skipped["in_all"] + jnp.where(sound, 0, 1),
+    }

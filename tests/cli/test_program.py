@@ -72,18 +72,21 @@ def test_refused_words(run_program):
     assert ran.err == "error: unknown option --nna; did you mean --na? See `dps-jax restore --help`.\n"
 
 
-def test_interrupted(program, tmp_path, rng):
-    """Ctrl-C in the middle of a stack that would take minutes."""
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_stopped(program, tmp_path, rng, number, code, word):
+    """Ctrl-C, and what a batch system sends, in the middle of a stack that would take minutes."""
     stack = rng.poisson(50.0, (60, 256, 256)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "TYX"})
     words = ("restore", "stack.tif", "-o", "out/a.tif", *OPTICS, "--pixel-size-nm", "65")
     (tmp_path / "out").mkdir()
     process = program(*words, cwd=tmp_path)
     assert process.stderr.readline().startswith("stack.tif: TYX 60x256x256")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (130, "")
-    assert "interrupted" in err
+    assert (process.returncode, out) == (code, "")
+    assert word in err
     assert "Traceback" not in err
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from dps_jax.io import read_description
+from dps_jax.io import read_description, read_image
 from dps_jax.io.frames import frame_writer
+from dps_jax.operators import warp
 from dps_jax.synthetic import deformations, two_photon
 
 SIDE, FRAMES = 64, 12
@@ -46,6 +47,15 @@ def test_a_movie_comes_back_in_place_with_its_report(cli, save, movie, opened):
     # Small frames, whose borders are an eighth of the side: a tenth of a pixel.
     np.testing.assert_allclose(report["shift_px"], shifts - shifts[0], rtol=0, atol=0.1)
     np.testing.assert_allclose(flow.mean((2, 3)), report["shift_px"], rtol=0, atol=1e-3)
+    with tifffile.TiffFile("flow.tif") as file:
+        assert file.pages[0].compression.name == "ADOBE_DEFLATE"
+        assert file.filehandle.size < flow.nbytes / 5
+    about = read_description("flow.tif")
+    assert (about["channels"], about["unit"]) == (["dy", "dx"], "px")
+    np.testing.assert_array_equal(read_image("flow.tif").data, flow)
+    # What the file says is how the frames were read: whole pixels of a frame, away from its border.
+    again = [warp(f.astype(np.float32), u) for f, u in zip(frames, flow, strict=True)]
+    np.testing.assert_allclose(np.rint(again), pixels, rtol=0, atol=1)
     assert report["after"]["correlation"] > report["before"]["correlation"]
     assert report["after"]["residual_motion_px"] < report["before"]["residual_motion_px"]
     assert read_description("out.tif")["operation"] == "register rigid"
@@ -155,19 +165,31 @@ def test_memory_does_not_grow_with_the_movie(cli, movie, scratch):
 
 def test_a_killed_run_leaves_nothing_that_opens(program, movie, scratch):
     tifffile.imwrite(scratch / "m.tif", np.tile(movie[0], (400, 1, 1)))
-    process = program("register", "m.tif", "-o", "out.tif", *RIGID, cwd=scratch)
+    words = ("register", "m.tif", "-o", "out.tif", "--save-flow", "flow.tif", *RIGID)
+    process = program(*words, cwd=scratch)
     started = time.monotonic()
-    while (
-        not list(scratch.glob(".out-*.tif")) and process.poll() is None and time.monotonic() - started < 120
-    ):
+    # Some way into both: the flow is being written.
+    while process.poll() is None and time.monotonic() - started < 120:
+        begun = list(scratch.glob(".flow-*.tif"))
+        if begun and begun[0].stat().st_size > 50_000:
+            break
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not (scratch / "out.tif").exists()
-    left = list(scratch.glob(".out-*.tif"))
-    assert len(left) == 1
-    with pytest.raises(tifffile.TiffFileError):
-        tifffile.TiffFile(left[0])
+    assert not (scratch / "flow.tif").exists()
+    for pattern in (".out-*.tif", ".flow-*.tif"):
+        left = list(scratch.glob(pattern))
+        assert len(left) == 1
+        with pytest.raises(tifffile.TiffFileError):
+            tifffile.TiffFile(left[0])
+    # The same command starts again: a hidden file that was left behind is not in its way.
+    tifffile.imwrite(scratch / "m.tif", movie[0])
+    again = program(*words, cwd=scratch)
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert tifffile.imread(scratch / "flow.tif").shape == (FRAMES, 2, SIDE, SIDE)
 
 
 @pytest.mark.parametrize(

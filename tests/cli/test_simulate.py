@@ -107,6 +107,9 @@ def test_demo(cli, scratch, opened):
     shapes = {name: opened(f"show/{name}.tif")[0].shape for name in ("input", "restored", "truth")}
     assert shapes == {"input": (64, 64), "restored": (128, 128), "truth": (128, 128)}
     assert (scratch / "show" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert cli("demo", "--size-px", "64", "-o", "again").code == 0
+    for name in names:
+        assert (scratch / "again" / name).read_bytes() == (scratch / "show" / name).read_bytes(), name
 
 
 def test_demo_without_matplotlib(cli, scratch, monkeypatch):

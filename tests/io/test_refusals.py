@@ -43,7 +43,7 @@ RAW = {  # tags of a hand-made file, and what the message must say
     "strips missing": ({278: ("H", 4), 273: ("I", (168, 8)), 279: ("I", (800, 160))}, "never written"),
     "no width": ({256: ("H", 0)}, "image of 0 pixels"),
     "declared giant": ({256: ("I", 2**31), 257: ("I", 2**31)}, r"GB of pixels, more than the limit"),
-    "unknown codec": ({259: ("H", 65000)}, "damaged or of an unknown kind"),
+    "unknown codec": ({259: ("H", 65000)}, "compressed by EER_V0, .*export it uncompressed"),
     "not deflate": ({259: ("H", 8)}, "damaged"),
     "not lzw": ({259: ("H", 5)}, "damaged"),
     "wide numbers": ({258: ("H", 128)}, "128-bit numbers"),

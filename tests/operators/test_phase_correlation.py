@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dps_jax import operators
+from dps_jax.operators.phase_correlation import correlation_at
 from dps_jax.synthetic import deformations, two_photon
 
 estimate_shift = functools.partial(jax.jit, static_argnames=("passes", "largest_shift_px"))(
@@ -34,6 +35,23 @@ def test_finds_the_shift_of_a_known_function(shift):
     )
     # What moved by +s is read at r + s. The bar is a fiftieth of a pixel, for a window of which a tenth changed.
     np.testing.assert_allclose(estimate_shift(image, template), shift, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(12, 16), (13, 15)])
+def test_correlation_at_whole_and_half_pixels(rng, shape):
+    images = rng.normal(size=(3, *shape))
+    cross = jnp.asarray(np.fft.rfft2(images), jnp.complex64)
+    rows, columns = np.arange(-3, 4), np.arange(-2, 3)
+    found = correlation_at(cross, shape, [rows, columns])
+    # Of whole positions, the inverse transform: rounding of some hundred terms of order 10.
+    np.testing.assert_allclose(found, images[:, rows][:, :, columns], rtol=0, atol=1e-5)
+    # Between them, that of a signal twice as long, with zeros for the frequencies it has more.
+    wide = np.fft.fftshift(np.fft.fft2(images), axes=(-2, -1))
+    if shape[0] % 2:  # the highest frequency of an even length belongs to both ends
+        pad = [(0, 0)] + [(n // 2 + 1, n - n // 2 - 1) for n in shape]
+        fine = np.fft.ifft2(np.fft.ifftshift(np.pad(wide, pad), axes=(-2, -1))).real * 4
+        half = correlation_at(cross, shape, [np.arange(4) / 2, np.arange(5) / 2])
+        np.testing.assert_allclose(half, fine[:, :4, :5], rtol=0, atol=1e-5)
 
 
 def shifted_movie(seed, *, frames=20, side=128, margin=16):

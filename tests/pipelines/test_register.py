@@ -7,7 +7,7 @@ import pytest
 
 from dps_jax.io import read_image
 from dps_jax.metrics import crispness, endpoint_error, folding_fraction, template_correlation
-from dps_jax.pipelines.register import METHODS, RegisterSettings, find_flow
+from dps_jax.pipelines.register import METHODS, RegisterSettings, find_motion
 from dps_jax.pipelines.register_batch import correct_batch
 from dps_jax.pipelines.register_report import Tally
 from dps_jax.pipelines.register_template import (
@@ -183,7 +183,7 @@ def test_large_frames_are_halved_to_look_for_motion():
 def test_the_two_colours_of_a_checkerboard_share_no_pixel():
     image = np.zeros((3, 8, 8))
     image[:, 3, 4] = 1  # an odd place
-    even, odd = (np.asarray(one_colour(image, colour)) for colour in (0, 1))
+    even, odd = (np.asarray(one_colour(image, colour=colour)) for colour in (0, 1))
     assert odd[0, 3, 4] == 1
     assert even[0].sum() == 0
     assert odd[0].sum() == pytest.approx(2)  # a quarter at each of four neighbours
@@ -260,4 +260,4 @@ def test_settings_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         RegisterSettings(**wrong)
     with pytest.raises(ValueError, match="expected method to be one of"):
-        find_flow(np.zeros((1, 8, 8)), np.zeros((8, 8)), method="flow", settings=SETTINGS)
+        find_motion(np.zeros((1, 8, 8)), np.zeros((8, 8)), method="flow", settings=SETTINGS)

@@ -9,6 +9,7 @@ from skimage import restoration
 
 from dps_jax.optics import airy_psf, gaussian_psf
 from dps_jax.solvers import (
+    make_richardson_lucy_step,
     poisson_deviance,
     richardson_lucy,
     richardson_lucy_oracle,
@@ -325,3 +326,35 @@ def test_new_options_refuse(rng):
         richardson_lucy_until_explained(jnp.ones((2, 8, 8)), PSF)
     with pytest.raises(ValueError, match="discrepancy to be a finite number above 0"):
         richardson_lucy_until_explained(image, PSF, discrepancy=0.0)
+
+
+def test_pixels_that_were_not_measured_ask_for_nothing(rng):
+    scene = _lines(40) + 2.0
+    counts = rng.poisson(_numpy_camera(scene, PSF, 2, "reflect")).astype(np.float32)
+    measured = np.ones(counts.shape, np.float32)
+    measured[:, -6:], measured[4, 4] = 0, 0
+    spoiled = np.where(measured > 0, counts, 1e4).astype(np.float32)
+    estimates = [
+        richardson_lucy(jnp.asarray(c), PSF, iterations=8, measured=jnp.asarray(measured))
+        for c in (counts, spoiled)
+    ]
+    # What stands there does not matter but for its part in the floor of the prediction, a millionth of the mean.
+    np.testing.assert_allclose(*estimates, rtol=1e-4, atol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"expected measured of the image's sides \(20, 20\), got shape \(20, 19\)"
+    ):
+        richardson_lucy(jnp.asarray(counts), PSF, measured=jnp.ones((20, 19)))
+
+
+def test_the_likelihood_of_what_was_measured_rises(rng):
+    scene = _lines(40) + 2.0
+    counts = rng.poisson(_numpy_camera(scene, PSF, 2, "reflect")).astype(np.float32)
+    measured = np.ones(counts.shape, np.float32)
+    measured[:, -6:] = 0
+    step = jax.jit(make_richardson_lucy_step(jnp.asarray(counts), PSF, measured=jnp.asarray(measured)))
+    estimate, likelihoods = jnp.full(scene.shape, counts.sum() / scene.size, jnp.float32), []
+    for _ in range(15):
+        predicted = _numpy_camera(estimate, PSF, 2, "reflect")
+        likelihoods.append(float(np.sum(measured * (counts * np.log(predicted) - predicted))))
+        estimate = step(estimate)
+    assert np.diff(likelihoods).min() > 0

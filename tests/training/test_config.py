@@ -132,6 +132,13 @@ REFUSED = [
     ),
     ({"optimizer": {"learning_rate": -1e-3}}, "optimizer.learning_rate to be a finite number above 0"),
     ({"optimizer": {"learning_rate": None}}, "config.optimizer.learning_rate to be a number, got None"),
+    ({"optimizer": {"ema_decay": 1}}, "optimizer.ema_decay from 0 to below 1, got 1.0"),
+    ({"most_skipped": 0}, "most_skipped to be a whole number of 1 or more, got 0"),
+    ({"parallel": {"model_shards": 0}}, "parallel.model_shards to be a whole number of 1 or more, got 0"),
+    (
+        {"parallel": {"accumulate": 3}},
+        "parallel.accumulate to divide both the 2 exposures and the 6 .* got 3",
+    ),
     ({"optimizer": {"clip_norm": 0}}, "optimizer.clip_norm to be a finite number above 0"),
 ]
 

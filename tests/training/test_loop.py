@@ -11,7 +11,7 @@ from dps_jax.io import UserError
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines.restore import restore
 from dps_jax.pipelines.simulate import acquire
-from dps_jax.training import data, loop, sharding, steps
+from dps_jax.training import data, loop, run_log, sharding, steps
 from dps_jax.training.checkpoint import Checkpoints
 from dps_jax.training.loop import train
 from dps_jax.weights import Network, save_network
@@ -19,6 +19,9 @@ from dps_jax.weights import Network, save_network
 
 def log_of(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+EMA = {"ema_decay": 0.9}
 
 
 def finite(params):
@@ -127,7 +130,7 @@ def test_a_finished_run_is_finished(trained, monkeypatch):
     def no_batch(_):
         raise AssertionError("a finished run asked for a batch")
 
-    monkeypatch.setattr(data, "make_batches", lambda config, images=None: no_batch)
+    monkeypatch.setattr(data, "make_batches", lambda config, **_: no_batch)
     again = train(config, folder, devices=1)
     assert all(
         np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(params), strict=True)
@@ -137,7 +140,7 @@ def test_a_finished_run_is_finished(trained, monkeypatch):
 
 def test_a_gradient_that_has_died_is_refused(tmp_path):
     told = []
-    log = loop._Log(tmp_path / "log.jsonl", 0, told.append)
+    log = run_log.RunLog(tmp_path / "log.jsonl", 0, told.append)
 
     def write(step, norm):
         log.write(
@@ -150,7 +153,7 @@ def test_a_gradient_that_has_died_is_refused(tmp_path):
         write(6, 1e-8)
     assert len(told) == 5
     # A resumed run remembers the lines before it.
-    resumed = loop._Log(tmp_path / "log.jsonl", 5, None)
+    resumed = run_log.RunLog(tmp_path / "log.jsonl", 5, None)
     with pytest.raises(FloatingPointError, match="at step 6"):
         resumed.write(6, {"loss": 1.0, "parameter_norm": 1.0, "gradient_norm": 1e-8}, 1)
 
@@ -175,31 +178,76 @@ def test_a_checkpoint_of_another_network_is_refused(trained):
         checkpoints.load(sharding.put_state(sharding.make_mesh(devices=1), other))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
-    monkeypatch, make_config, tmp_path
+def test_steps_that_are_not_finite_are_skipped_counted_and_in_a_row_end_the_run(
+    monkeypatch, make_config, tmp_path, caplog
 ):
     # Checkpoints fall between the log lines: broken parameters must not replace good ones unseen.
-    config = make_config(steps=40, checkpoint_every=5, log_every=9, keep_checkpoints=1)
+    config = make_config(
+        steps=40, checkpoint_every=5, log_every=6, keep_checkpoints=1, most_skipped=3, optimizer=EMA
+    )
     real = data.make_batches(config)
 
     def broken(step):
         batch = real(step)
-        return {**batch, "target": batch["target"] * np.float32(np.nan)} if step >= 11 else batch
+        # The third step alone, and all from the twelfth on; counted from 0 here.
+        return {**batch, "target": batch["target"] * np.float32(np.nan)} if step == 2 or step >= 11 else batch
 
-    monkeypatch.setattr(loop.data, "make_batches", lambda config, images=None: broken)
-    with pytest.raises(FloatingPointError, match=r"expected a finite loss, got nan at step 15"):
-        train(config, tmp_path / "run", devices=1)
-    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+    monkeypatch.setattr(loop.data, "make_batches", lambda config, **_: broken)
+    folder = tmp_path / "run"
+    message = r"got loss nan, gradient nan at step 14, the last of 3 in a row .* the batch of step 12 is saved in (.*)"
+    with pytest.raises(FloatingPointError, match=message) as stopped:
+        train(config, folder, devices=1)
+    said = [record.getMessage().split(" was skipped")[0] for record in caplog.records]
+    assert said == ["step 3", "step 12", "step 13", "step 14"]
+    assert "skipped so far: 4" in caplog.records[-1].getMessage()
+    with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         assert checkpoints.latest_step() == 10
         state = checkpoints.load(sharding.put_state(sharding.make_mesh(devices=1), steps.init_state(config)))
-    assert finite(state["params"])
-    assert all(np.isfinite(line["loss"]) for line in log_of(tmp_path / "run"))
+    assert all(finite(state[name]) for name in ("params", "opt_state", "ema"))
+    assert {name: int(count) for name, count in state["skipped"].items()} == {"in_a_row": 0, "in_all": 1}
+    assert (
+        int(state["opt_state"][1].inner_states["adam"].inner_state[0].count) == 9
+    )  # of ten, one did not happen
+    # The line of a step that was skipped is left out.
+    assert [(line["step"], line["skipped"]) for line in log_of(folder)] == [(6, 1.0)]
+    path = folder / "skipped_step_00000012.npz"
+    assert str(stopped.value).endswith(str(path))
+    with np.load(path, allow_pickle=False) as saved:
+        assert set(saved) == set(real(11))
+        assert np.array_equal(saved["input"], real(11)["input"])
+        assert np.isnan(saved["target"]).all()
+
+
+def test_a_skipped_step_changes_nothing_but_its_number(make_config):
+    config = make_config(optimizer=EMA)
+    step, batch = steps.make_step(config), data.make_batches(config)
+    state, _ = step(steps.init_state(config), batch(0))
+    before = jax.device_get(state)
+    bad = {**batch(1), "photons": np.full(4, np.inf, np.float32)}
+    state, said = step(state, bad)
+    after = jax.device_get(state)
+    assert not np.isfinite(said["loss"])
+    assert (int(said["skipped"]), int(said["skipped_in_a_row"])) == (1, 1)
+    assert int(after["step"]) == 2
+    for name in ("params", "opt_state", "ema"):
+        pairs = zip(*map(jax.tree.leaves, (before[name], after[name])), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    state, said = step(state, batch(2))
+    assert (int(said["skipped"]), int(said["skipped_in_a_row"])) == (1, 0)
+    moved = zip(*map(jax.tree.leaves, (after["params"], jax.device_get(state["params"]))), strict=True)
+    assert not all(np.array_equal(a, b) for a, b in moved)
+    # By hand: the mean of one step's weights and of those before it, at the decay of the third step.
+    kept = 3 / 12
+    for old, new, mean in zip(
+        *map(jax.tree.leaves, (after["ema"], state["params"], state["ema"])), strict=True
+    ):
+        np.testing.assert_allclose(mean, kept * old + (1 - kept) * new, rtol=1e-5, atol=1e-7)
 
 
 def test_a_log_line_cut_short_is_dropped(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "loss": 0.5}\n{"step": 30, "lo')
-    loop._Log(path, 10, None)
+    run_log.RunLog(path, 10, None)
     assert path.read_text() == '{"step": 10, "loss": 1.0}\n'
 
 

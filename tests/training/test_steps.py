@@ -129,7 +129,8 @@ def test_the_state_is_donated(config, batch, step):
     assert all(leaf.is_deleted() for leaf in before)
     assert int(new["step"]) == 1
     terms = {"weighted_l2", "ssim", "hessian", "sparsity", "shrunk", "shrunk_fine"}
-    assert set(diagnostics) == {"loss", "gradient_norm", "parameter_norm", "update_norm"} | terms
+    norms = {"gradient_norm", "parameter_norm", "update_norm"}
+    assert set(diagnostics) == {"loss", "skipped", "skipped_in_a_row"} | norms | terms
     assert all(np.isfinite(v) for v in diagnostics.values())
 
 

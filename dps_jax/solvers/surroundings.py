@@ -1,0 +1,64 @@
+"""What a camera would have recorded just outside of its frame, as far as the frame itself tells.
+
+Light from beyond a frame falls into it, and light of what lies within falls beyond. A frame continued as its own mirror
+image explains neither, and the error is largest where the image is best: at 1000 photons, in a frame of 45 Abbe
+periods, half of all error of a deconvolution lies within two periods of the edge. Estimated on a wider field, of which
+only the frame was measured, the object itself says what the camera would have seen there (Bertero and Boccacci 2005).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from dps_jax import _checks
+from dps_jax.operators.forward import camera_image
+from dps_jax.operators.sampling import bin_area_adjoint
+from dps_jax.optics.psf import airy_psf
+from dps_jax.solvers.richardson_lucy import iterate, make_richardson_lucy_step
+from dps_jax.typing import Array
+
+_FACTOR = 2
+_LEAST = 1e-6
+
+
+def continue_image(
+    image: Array, measured: Array, *, abbe_px: float, iterations: int = 12, dark: float = 0.0
+) -> Array:
+    """Replace what was not measured of an image by what the rest lets expect there.
+
+    Parameters
+    ----------
+    image
+        ``(..., y, x)``, background removed; any values where it was not measured.
+    measured
+        ``(y, x)``, 1 where it was and 0 where it was not.
+    abbe_px
+        Abbe period in px.
+    iterations
+        Accelerated Richardson-Lucy steps; what is asked for is blurred, so that few are needed: more fit the noise of
+        dim images, fewer leave bright ones unexplained.
+    dark
+        Added to image and prediction, so that noise below zero is not cut off before it is averaged.
+
+    Returns
+    -------
+    ``(..., y, x)``: the image where it was measured. Farther than two or three Abbe periods from there, nothing is
+    known, and the values tend to the image's mean.
+
+    Raises
+    ------
+    ValueError
+        If ``measured`` has other sides than the image, or a number is out of range.
+    """
+    _checks.positive_integer("iterations", iterations)
+    _checks.positive("abbe_px", abbe_px)
+    _checks.non_negative("dark", dark)
+    psf = airy_psf(abbe_px=_FACTOR * abbe_px)
+    step = make_richardson_lucy_step(
+        image + dark, psf, factor=_FACTOR, background=dark, measured=jnp.asarray(measured)
+    )
+    where = jnp.broadcast_to(measured > 0, image.shape)
+    level = jnp.maximum(jnp.mean(image, axis=(-2, -1), keepdims=True, where=where), _LEAST)
+    flat = bin_area_adjoint(jnp.broadcast_to(level, image.shape), _FACTOR) / _FACTOR**2
+    estimate = iterate(step, flat, (-2, -1), iterations=iterations, accelerated=True)
+    return jnp.where(where, image, camera_image(estimate, psf, factor=_FACTOR, boundary="reflect"))
