@@ -95,11 +95,11 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()
-    from dps_jax.io import write_text
-
     sys.path.insert(0, str(HERE))
     import flow_scores
     from flow_scores import FIRST_SEED, PHOTONS
+
+    from dps_jax.io import write_text
 
     ways = methods()
     every = {"128": flow_scores.score_movies(ways, movies=arguments.movies)}

@@ -58,12 +58,11 @@ def find_motion(
     """Return what brings frames ``(t, y, x)`` onto the template ``(y, x)``: a flow, or the shift of a rigid method.
 
     Several compiled programs, one after the other: in a single one, XLA computes on a CPU what it could keep again
-    wherever it is read, and takes twice as long. Call it outside of others.
+    wherever it is read, and takes twice as long. Call it outside of others. The method "flow" is the given network's.
 
     Returns
     -------
-    ``(t, 2)`` for ``"rigid"``, else ``(t, 2, y, x)``; in pixels. :func:`as_flow` makes a flow of either. The method
-    ``"flow"`` is the given network's.
+    ``(t, 2)`` for ``"rigid"``, else ``(t, 2, y, x)``; in pixels. :func:`as_flow` makes a flow of either.
 
     Raises
     ------
