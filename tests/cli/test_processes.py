@@ -26,6 +26,9 @@ patch_px = 20
 [objective]
 margin_px = 4
 shrunk_share = 0.5
+ssim = 0.0
+hessian = 0.0
+sparsity = 0.0
 [optimizer]
 warmup_steps = 2
 """

@@ -40,7 +40,8 @@ def _start(folder, cache, which, job):
             *("--config", "c.toml", "-o", "w.safetensors", "--devices", "1"),
         ],
         cwd=folder,
-        env={**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), **(slurm if job else {})},
+        env={**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        | (slurm if job else {}),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
