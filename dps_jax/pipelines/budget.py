@@ -121,7 +121,7 @@ def fit(
                 return restorer, budget
     raise UserError(
         f"{image.path} needs {in_words(smallest)} of memory even in the smallest tiles, more than the limit of "
-        f"{in_words(limit)}; raise --memory-limit, or close other programs."
+        f"{in_words(limit)}; raise --memory-limit, or take a coarser --output-pixel-size-nm."
     )
 
 
