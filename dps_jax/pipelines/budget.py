@@ -1,7 +1,7 @@
 """How much memory a restoration takes, said before it starts; and the largest tile that a limit allows.
 
-The shares were measured on two cores (``tests/pipelines/test_budget.py`` holds the network's against what the compiler
-says that it will allocate) and are rounded up: an estimate that is too small is worse than one too large.
+The shares were measured on two cores, the network's read off what the compiler says that it will allocate, and are
+rounded up: an estimate that is too small is worse than one too large.
 """
 
 from __future__ import annotations
