@@ -30,7 +30,7 @@ def draw(seed: int, *, side: int = SIDE, moved_frames: int = MOVED_FRAMES) -> Cl
     rng = np.random.default_rng(seed)
     wide = side + 2 * MARGIN
     clean = two_photon.movie(rng, (wide, wide), frames=STILL_FRAMES + 2 * moved_frames)[0]
-    return _moved(rng, clean, side, moved_frames)
+    return with_motion(rng, clean, side, moved_frames)
 
 
 def draw_real(seed: int, data: Path) -> Clean:
@@ -53,7 +53,7 @@ def draw_real(seed: int, data: Path) -> Clean:
     scene = np.maximum(scene - np.percentile(scene, 0.1), 0)
     scene /= np.percentile(scene, 99)
     clean = np.repeat(scene[None], STILL_FRAMES + 2 * MOVED_FRAMES, 0)
-    return _moved(np.random.default_rng(seed), clean, SIDE, MOVED_FRAMES)
+    return with_motion(np.random.default_rng(seed), clean, SIDE, MOVED_FRAMES)
 
 
 def data_folder() -> Path:
@@ -61,7 +61,8 @@ def data_folder() -> Path:
     return Path(os.environ.get("DPS_JAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def _moved(rng: np.random.Generator, clean: np.ndarray, side: int, count: int) -> Clean:
+def with_motion(rng: np.random.Generator, clean: np.ndarray, side: int, count: int) -> Clean:
+    """Move ``count`` of the clean frames ``(t, y, x)``, which are wider than ``side`` by a margin all round."""
     from dps_jax.synthetic import deformations
 
     flows = np.stack(

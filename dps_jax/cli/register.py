@@ -53,6 +53,11 @@ class Arguments:
     """Side of a patch; 48 where frames are 256 px or more, which are halved to look for motion."""
     stride_px: int = 12
     """From patch to patch, likewise."""
+    weights: Given = None
+    """Weights of a flow network of your own, by default the released ones."""
+    refine_steps: int = 0
+    """Train the network on for so many steps on this movie, moved in known ways; kept where that brings it nearer to
+    what two halves of the pixels tell of each other. A hundred steps take about a minute on two cores."""
     save_flow: Given = None
     """Write the flow to this TIFF: float32, two channels dy and dx in px, compressed and for that rounded to 1/1024 px;
     corrected(r) = frame(r + flow(r))."""
@@ -109,5 +114,12 @@ def _check_choices(arguments: Arguments) -> None:
     if arguments.order not in (1, 3):
         raise UserError(f"expected --order 1 or 3, got {arguments.order}.")
     _checks.positive("--largest-shift-px", arguments.largest_shift_px)
+    if arguments.refine_steps < 0:
+        raise UserError(f"expected --refine-steps of 0 or more, got {arguments.refine_steps}.")
+    for name in ("weights", "refine_steps"):
+        if getattr(arguments, name) and arguments.method not in ("auto", "flow"):
+            raise UserError(
+                f"expected {parsing.flag(name)} with --method flow or auto, got --method {arguments.method}."
+            )
     for name in ("patch_px", "stride_px"):
         _checks.positive_integer(parsing.flag(name), getattr(arguments, name))

@@ -21,6 +21,7 @@ from dps_jax.io.integrity import check_memory
 from dps_jax.pipelines import register, register_template
 from dps_jax.pipelines.flow_choice import rivalry
 from dps_jax.pipelines.flow_network import FlowNetwork, flow_network
+from dps_jax.pipelines.flow_refine import refined_network
 from dps_jax.pipelines.parallel import in_order
 from dps_jax.pipelines.register import RegisterSettings
 from dps_jax.pipelines.register_batch import Corrected, correct_batch
@@ -43,7 +44,8 @@ class RegisterOptions:
     """What a user may say.
 
     ``reference`` is ``"mean"``, ``"frame:K"`` or the name of a TIFF; frames and channels are counted from 1.
-    ``output_type`` is ``"input"`` or ``"float32"``.
+    ``output_type`` is ``"input"`` or ``"float32"``. ``weights`` are those of a flow network, by default the released
+    ones, which are trained on for ``refine_steps`` steps on the movie itself.
     """
 
     method: str = "auto"
@@ -53,6 +55,8 @@ class RegisterOptions:
     save_flow: Path | None = None
     figure: Path | None = None
     json: Path | None = None
+    weights: Path | None = None
+    refine_steps: int = 0
     settings: RegisterSettings = field(default_factory=RegisterSettings)
 
 
@@ -76,7 +80,8 @@ def register_file(
     ValueError
         For numbers out of range.
     """
-    sources = [source, *([] if _is_place(options.reference) else [Path(options.reference)])]
+    given = [options.weights, None if _is_place(options.reference) else Path(options.reference)]
+    sources = [source, *(path for path in given if path is not None)]
     for path in (target, options.save_flow, options.figure, options.json):
         if path is not None:
             check_output(path, inputs=sources)
@@ -84,7 +89,7 @@ def register_file(
         channel, notes = _channel(movie, options.channel)
         log(f"{source.name}: {movie.shape[0]} frames, {movie.axes}, {movie.dtype}")
         started = time.perf_counter()
-        template, method, network, about = _prepared(movie, options, channel)
+        template, method, network, about = _prepared(movie, options, channel, progress=progress)
         for note in (*movie.notes, *notes):
             log(f"note: {note}")
         log(_decision(method, about, options))
@@ -139,7 +144,7 @@ def _channel(movie: Movie, chosen: int | None) -> tuple[int | None, tuple[str, .
 
 
 def _prepared(
-    movie: Movie, options: RegisterOptions, channel: int | None
+    movie: Movie, options: RegisterOptions, channel: int | None, *, progress: Progress | None
 ) -> tuple[Template, str, FlowNetwork | None, dict[str, Any]]:
     """Return the template, the method, the network if it is that, and what was found out on the way."""
     first = _reference(movie, options.reference, channel)
@@ -165,7 +170,10 @@ def _prepared(
         found = register_template.agreement(sample, template, settings=settings)
         method = "patches" if found.patches_help else "rigid"
         about["deviation"] = asdict(found)
-    network = flow_network(load_network(task="flow")) if options.method in ("auto", "flow") else None
+    network = None
+    if options.method == "flow" or (options.method == "auto" and method == "patches"):
+        network, told = _network(options, sample, template, progress)
+        about |= told
     if options.method == "auto" and method == "patches" and network is not None:
         rivals = rivalry(sample, template, network, settings=settings)
         method = "flow" if rivals.network_is_nearer else "patches"
@@ -176,6 +184,29 @@ def _prepared(
             sample, template, settings=settings, method=method, centred=first is None, network=network
         )
     return template, method, network, about
+
+
+def _network(
+    options: RegisterOptions, sample: np.ndarray, template: Template, progress: Progress | None
+) -> tuple[FlowNetwork, dict[str, Any]]:
+    """Return the network, refined where that was asked for, and what came of that."""
+    network = flow_network(load_network(path=options.weights, task="flow"))
+    if not options.refine_steps:
+        return network, {}
+
+    def step_done(done: int, steps: int) -> None:
+        if progress is not None:
+            progress(done, steps, "refining the network")
+
+    refined, told = refined_network(
+        network,
+        sample,
+        template,
+        iterations=options.refine_steps,
+        settings=options.settings,
+        progress=step_done,
+    )
+    return (refined if told.kept else network), {"refinement": asdict(told)}
 
 
 def _is_place(reference: str) -> bool:
@@ -297,8 +328,16 @@ def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> s
     found = about.get("deviation")
     frames = about["template_frames"]
     kept = f"template of {frames} frames" if frames else f"template {options.reference}"
+    refinement = about.get("refinement")
+    refined = (
+        f"network refined on {refinement['photons']:.3g} photons a bright pixel: distance from the other half of the "
+        f"pixels {refinement['before_px']:.3f} -> {refinement['after_px']:.3f} px, "
+        f"{'kept' if refinement['kept'] else 'not kept'}; "
+        if refinement
+        else ""
+    )
     if found is None:
-        return f"{method}: {kept}"
+        return f"{refined}{method}: {kept}"
     rivals = about.get("distance_from_the_other_half")
     compared = (
         f"; what patches find in one half, patches in the other miss by {rivals['patches_px']:.2f} px and the network "
@@ -306,7 +345,7 @@ def _decision(method: str, about: dict[str, Any], options: RegisterOptions) -> s
         if rivals
         else ""
     )
-    return (
+    return refined + (
         f"{method}: {kept}; of the deviations from a rigid shift, {found['common_px']:.2f} px are found alike in "
         f"both halves of the pixels and {found['apart_px']:.2f} px are noise{compared}"
     )

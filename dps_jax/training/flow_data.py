@@ -26,8 +26,8 @@ from dps_jax.training.scale_transfer import log_uniform
 from dps_jax.typing import Array
 
 _STATES = 8  # frames of each scene, of different activity
-_SLACK_PX = 32  # a scene is wider than what is cut from it by this
-_MARGIN_PX = 16  # what may move into the frame
+SLACK_PX = 32  # a scene is wider than what is cut from it by this
+MARGIN_PX = 16  # what may move into the frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +45,14 @@ def _moved(states: Array, flows: Array) -> Array:
     # The steepest flows change by a fifth of a pixel per pixel: eight iterations leave a millionth.
     back = invert(flows, iterations=8).flow_px
     frames = jax.vmap(lambda s, f: warp(s, f, order=3, mode="mirror"))(states, back)
-    return frames[:, _MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
+    return frames[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
 
 class Scenes:
     """A store of clean scenes, each drawn when it is first asked for; a function of the seed."""
 
     def __init__(self, seed: int, count: int, side_px: int) -> None:
-        self.seed, self.count, self.side_px = seed, count, side_px + 2 * _MARGIN_PX + _SLACK_PX
+        self.seed, self.count, self.side_px = seed, count, side_px + 2 * MARGIN_PX + SLACK_PX
         self._drawn: dict[int, np.ndarray] = {}
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -73,40 +73,72 @@ class Scenes:
         return self._drawn[index]
 
 
-def make_batches(config: FlowConfig) -> Callable[[int], Batch]:
+class GivenScenes:
+    """Scenes cut from the states ``(t, y, x)`` of one field of view, in units of what is bright there.
+
+    A field smaller than a scene goes on as its mirror image.
+    """
+
+    def __init__(self, states: np.ndarray, side_px: int) -> None:
+        wide = side_px + 2 * MARGIN_PX + SLACK_PX
+        lacking = [max(0, wide - n) for n in states.shape[-2:]]
+        pads = [(0, 0), *((n // 2, n - n // 2) for n in lacking)]
+        self._states, self._side_px = np.pad(states, pads, mode="symmetric"), wide
+        # A slack apart: a pair is cut at random within it, so that every place is reached.
+        self._places = [
+            (y, x)
+            for y in _starts(self._states.shape[-2], wide)
+            for x in _starts(self._states.shape[-1], wide)
+        ]
+        self.count = len(self._places)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return the states ``(t, y, x)`` of one scene."""
+        y, x = self._places[index]
+        return self._states[:, y : y + self._side_px, x : x + self._side_px]
+
+
+def _starts(length: int, wide: int) -> list[int]:
+    return [*range(0, length - wide, SLACK_PX), length - wide]
+
+
+def make_batches(config: FlowConfig, *, scenes: Scenes | GivenScenes | None = None) -> Callable[[int], Batch]:
     """Return ``batch(step)``: ``n`` templates with ``k`` frames each, in photons.
+
+    Pairs are cut from ``scenes``, by default simulated ones as the config says.
 
     ``template`` and ``template_known`` ``(n, y, x)``, ``frame`` and ``known`` ``(n, k, y, x)``, and the true ``flow``
     ``(n, k, 2, y, x)`` in pixels: ``frame(r + flow(r))`` lies on ``template(r)``.
     """
-    scenes = Scenes(config.seed, config.scenes, config.side_px)
+    source = Scenes(config.seed, config.scenes, config.side_px) if scenes is None else scenes
 
     def batch(step: int) -> Batch:
         rngs = [np.random.default_rng([config.seed, step, i]) for i in range(config.batch)]
-        pairs = [_pair(rng, scenes, config) for rng in rngs]
+        pairs = [_pair(rng, source, config) for rng in rngs]
         states, flows = (np.concatenate([getattr(p, name) for p in pairs]) for name in ("states", "flows"))
         frames = np.asarray(_moved(jnp.asarray(states, jnp.float32), jnp.asarray(flows, jnp.float32)))
         frames = np.maximum(frames, 0).reshape(config.batch, config.frames, *frames.shape[1:])
         rows = [_photographed(r, p.template, f, config) for r, p, f in zip(rngs, pairs, frames, strict=True)]
         out = {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in rows[0]}
-        inner = slice(_MARGIN_PX, -_MARGIN_PX)
+        inner = slice(MARGIN_PX, -MARGIN_PX)
         out["flow"] = np.stack([p.flows[..., inner, inner] for p in pairs]).astype(np.float32)
         return out
 
     return batch
 
 
-def _pair(rng: np.random.Generator, scenes: Scenes, config: FlowConfig) -> Pair:
-    side = config.side_px + 2 * _MARGIN_PX
+def _pair(rng: np.random.Generator, scenes: Scenes | GivenScenes, config: FlowConfig) -> Pair:
+    side = config.side_px + 2 * MARGIN_PX
     scene = scenes[int(rng.integers(scenes.count))]
-    y, x = rng.integers(0, _SLACK_PX + 1, 2)
+    y, x = rng.integers(0, SLACK_PX + 1, 2)
     turned = np.rot90(scene[:, y : y + side, x : x + side], int(rng.integers(4)), (1, 2))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned
-    seen = rng.choice(_STATES, int(rng.integers(1, _STATES + 1)), replace=False)
+    count = len(turned)
+    seen = rng.choice(count, int(rng.integers(1, count + 1)), replace=False)
     template = turned[seen].mean(0)
     blur = rng.uniform(0, config.template_blur_px)
-    template = gaussian_filter(template, blur, mode="mirror")[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
-    states = turned[rng.integers(0, _STATES, config.frames)]
+    template = gaussian_filter(template, blur, mode="mirror")[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+    states = turned[rng.integers(0, count, config.frames)]
     flows = np.stack([draw_flow(rng, side, config.motion) for _ in range(config.frames)])
     return Pair(template, states, flows)
 

@@ -5,14 +5,18 @@ import signal
 import time
 import tracemalloc
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
 
 from dps_jax.io import read_description, read_image
 from dps_jax.io.frames import frame_writer
+from dps_jax.models.registry import build
 from dps_jax.operators import warp
 from dps_jax.synthetic import deformations, two_photon
+from dps_jax.weights import save_network
 
 SIDE, FRAMES = 64, 12
 RIGID = ("--method", "rigid")
@@ -85,6 +89,20 @@ def test_the_network_follows_what_a_shift_cannot(cli, scratch):
         residual[f"{method} error"] = np.hypot(error[:, 0], error[:, 1]).mean()
     assert residual["flow error"] < 0.5 * residual["rigid error"]
     assert residual["flow"] < residual["rigid"]
+
+
+def test_a_network_of_ones_own_is_refined_on_the_movie(cli, movie, scratch):
+    module = build("flow_unet", {"channels": [4, 6], "flow_features": 6, "windows": [4.0], "repeats": 1})
+    params = jax.jit(lambda key: module.init(key, jnp.zeros((1, 16, 16, 3)))["params"])(jax.random.key(3))
+    save_network(scratch / "own.safetensors", module, params, abbe_px=0.0, header={}, task="flow")
+    tifffile.imwrite(scratch / "m.tif", movie[0])
+    words = ("--method", "flow", "--weights", "own.safetensors", "--refine-steps", 3, "--json", "q.json")
+    done = cli("register", "m.tif", "-o", "x.tif", *words)
+    assert (done.code, done.errors) == (0, [])
+    assert "network refined on" in done.err
+    refinement = json.loads((scratch / "q.json").read_text())["refinement"]
+    assert refinement["steps"] == 3
+    assert refinement["kept"] == (refinement["after_px"] < refinement["before_px"])
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "float32"])
@@ -207,6 +225,16 @@ def test_a_killed_run_leaves_nothing_that_opens(program, movie, scratch):
         (("m.tif", "-o", "x.tif", "--dtype", "int8"), "expected --dtype to be one of"),
         (("m.tif", "-o", "x.tif", "--order", 2), "expected --order 1 or 3"),
         (("m.tif", "-o", "x.tif", "--patch-px", 0), "--patch-px"),
+        (("m.tif", "-o", "x.tif", "--refine-steps", -1), "expected --refine-steps of 0 or more, got -1"),
+        (
+            ("m.tif", "-o", "x.tif", *RIGID, "--refine-steps", 9),
+            "expected --refine-steps with --method flow or auto, got --method rigid",
+        ),
+        (("m.tif", "-o", "x.tif", *RIGID, "--weights", "w.safetensors"), "expected --weights with --method"),
+        (
+            ("m.tif", "-o", "x.tif", "--method", "flow", "--weights", "w.safetensors"),
+            "cannot read the weights file w.safetensors",
+        ),
         (("m.tif", "-o", "x.tif", "--channel", 1), "expected --channel with a movie of several channels"),
         (("m.tif", "-o", "x.tif", "--reference", "frame:99"), "with K from 1 to 12"),
         (("m.tif", "-o", "x.tif", "--reference", "gone.tif"), "was not found"),
