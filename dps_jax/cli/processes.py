@@ -1,8 +1,9 @@
 """Several processes as one run: how they find each other, and one sentence when they do not.
 
 JAX's coordination service ends a process outright (``abort``) when another one is missing or lost, with a page of
-addresses on standard error. So the work is done in a child, and the parent, which holds nothing but its standard error,
-says what happened. Each process of a run has such a pair.
+addresses on standard error. So the work is done in a child, and the parent, which holds back what C++ says there, says
+what happened. Each process of a run has such a pair. Which comes first when another one is lost, an exception in
+Python or the abort of a thread of C++, is chance, and one may cut the other short: so the child never says it itself.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ from typing import Any
 from dps_jax.cli import complain
 from dps_jax.io.errors import UserError
 
-# Whether this process has met others.
-JOINED = threading.Event()
+# Whether this process has met others, and whether it is a child whose parent says how that ended.
+JOINED, GUARDED = threading.Event(), threading.Event()
 # How long JAX lets a process be silent, and processes wait for each other at the end, in seconds.
 SILENCE_S = 100
 _SHUTDOWN_S = 60
 _MARK = b"\0joined\n"
+# What a child ends with to have its parent say that another process is missing or lost; no other code of ours.
+_LOST_CODE = 75
+# What a progress bar owes the terminal when it is cut short: an empty line and the cursor.
+_SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 # What C++ says before it ends a process, down to the end of its trace.
 _FATAL = re.compile(rb"^(F\d{4} |\*\*\* Check failure|\s+@\s+0x)")
 _NOISE = re.compile(rb"^([EW]\d{4} |WARNING: All log messages before absl::InitializeLog)")
-_LOSS = re.compile(r"gloo|coordination|heartbeat|nccl|unavailable|deadline_exceeded", re.IGNORECASE)
+_LOSS = re.compile(
+    r"gloo|coordination|distributed service|heartbeat|nccl|unavailable|deadline_exceeded", re.IGNORECASE
+)
 _LOST = (
     "another process of this run was lost, and the run stopped; start all of them again: "
     "the same commands go on from the last checkpoint."
@@ -131,7 +138,7 @@ def join(cluster: Cluster) -> None:
         )
     except (ValueError, RuntimeError) as problem:
         if "DEADLINE" in str(problem):
-            raise UserError(cluster.missing) from None
+            raise _told(cluster.missing) from None
         raise UserError(
             f"the processes of this run could not be found as {cluster.scheduler or 'the flags'} says "
             f"({str(problem).splitlines()[0]}); give --coordinator, --processes and --process-id."
@@ -140,9 +147,26 @@ def join(cluster: Cluster) -> None:
     os.write(2, _MARK)
 
 
-def explained(problem: Exception) -> Exception:
+def leave() -> None:
+    """Wait for the other processes to end their work as well; here, where the loss of one can still be said."""
+    import jax
+
+    jax.distributed.shutdown()
+
+
+def explained(problem: BaseException) -> BaseException:
     """Return an error of the network between processes as one that a user can act on; others as they are."""
-    return UserError(_LOST) if _LOSS.search(str(problem)) else problem
+    cause: BaseException | None = problem
+    while cause is not None:  # closing what was open may have failed as well, and hides the first
+        if _LOSS.search(str(cause)):
+            return _told(_LOST)
+        cause = cause.__cause__ or cause.__context__
+    return problem
+
+
+def _told(sentence: str) -> BaseException:
+    """Return what ends this process so that ``sentence`` is said once: by its parent, where it has one."""
+    return SystemExit(_LOST_CODE) if GUARDED.is_set() else UserError(sentence)
 
 
 def guard(cluster: Cluster) -> int | None:
@@ -157,9 +181,10 @@ def guard(cluster: Cluster) -> int | None:
     read, write = os.pipe()
     parent, child = os.getpid(), os.fork()
     if not child:
-        os.dup2(write, 2)
+        _leave_stderr_to_cpp(write)
         os.close(read)
         os.close(write)
+        GUARDED.set()
         threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
         return None
     os.close(write)
@@ -170,32 +195,51 @@ def guard(cluster: Cluster) -> int | None:
     }
     before = {number: signal.signal(number, action) for number, action in own.items()}
     try:
-        joined = _pass_on(read)
+        joined, last = _pass_on(read)
         _, status = os.waitpid(child, 0)
     finally:
         for number, action in before.items():
             signal.signal(number, action)
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGABRT:
+    if code < 0 and sys.stderr.isatty():
+        sys.stderr.write(_SHOW_CURSOR)
+    if code == _LOST_CODE or (code < 0 and _LOSS.search(last)):
         return complain(_LOST if joined else cluster.missing)
+    if code < 0:
+        sys.stderr.write(last)
     return 128 - code if code < 0 else code
 
 
+def _leave_stderr_to_cpp(write: int) -> None:
+    """Let C++, which knows only the number 2, write into the pipe, and Python to where 2 has led."""
+    usual = sys.stderr
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=usual.encoding, errors=usual.errors)
+    os.dup2(write, 2)
+
+
 def _end_without(parent: int) -> None:
-    """End this process when its parent is gone: nobody would read what it says."""
+    """End this process when its parent is gone: nobody would say how it ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def _pass_on(read: int) -> bool:
-    """Copy a child's standard error to ours until it ends, without C++'s last words; tell whether it had joined."""
-    joined = fatal = False
+def _pass_on(read: int) -> tuple[bool, str]:
+    """Copy what C++ says in a child to our standard error until it ends, but its last words.
+
+    Returns
+    -------
+    tuple
+        Whether the child had joined the others, and the last words.
+    """
+    joined, last = False, b""
     with os.fdopen(read, "rb") as lines:
         for line in lines:
-            joined = joined or line == _MARK
-            fatal = fatal or bool(_FATAL.match(line))
-            if not (fatal or line == _MARK or _NOISE.match(line)):
+            if line.endswith(_MARK):
+                joined = True
+            elif last or _FATAL.match(line):
+                last += line
+            elif not _NOISE.match(line):
                 sys.stderr.buffer.write(line)
                 sys.stderr.flush()
-    return joined
+    return joined, last.decode(errors="replace")

@@ -93,7 +93,9 @@ def run(arguments: Arguments) -> int:
     share_cores(config.common_parts // (found.processes or config.common_parts))
     processes.join(found)
     try:
-        return _work(config, folder, output, arguments.devices)
+        code = _work(config, folder, output, arguments.devices)
+        processes.leave()
+        return code
     except Exception as problem:
         raise processes.explained(problem) from problem
 

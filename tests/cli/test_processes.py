@@ -1,6 +1,7 @@
 """``dps-jax train`` as two real processes on one machine: the run of one, and a sentence when one is missing."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -97,6 +98,63 @@ def test_a_missing_process_is_said_in_time(program, folder):
     assert err.count("\n") == 1  # no trace
     assert "within 1 s, and not all of them came" in err
     assert [path.name for path in folder.iterdir()] == ["c.toml"]
+
+
+PAGE = """F1126 07:41:36.3 5231 client.h:80] Terminating process because the JAX distributed service detected errors.
+:UNKNOWN:Error received from peer  {grpc_status:14}
+"""
+CHILD = """
+import os, sys
+from dps_jax.cli import complain, processes
+code = processes.guard(processes.Cluster("h:1", 2, 0))
+if code is not None:
+    sys.exit(code)
+say = lambda text: os.write(2, text.encode())  # as C++ does
+joined = lambda: os.write(2, b"\\0joined\\n")
+page = sys.argv[1]
+"""
+LOSS = "raise processes.explained(RuntimeError('Gloo all-reduce failed'))"
+LOST = "error: another process of this run was lost, and the run stopped; "
+ENDS = {  # of a child, and what is said of it
+    "the abort comes first": ("joined(); say(page); os.abort()", 2, LOST),
+    "the exception comes first": (f"joined(); {LOSS}", 2, LOST),
+    "the exception cuts the page short": (f"joined(); say(page[:90]); {LOSS}", 2, LOST),
+    "the abort cuts the exception short": (
+        "joined(); error = processes.explained(OSError('coordination')); say(page); os.abort()",
+        2,
+        LOST,
+    ),
+    "what closes the run fails as well": (
+        "joined()\ntry:\n raise RuntimeError('Gloo')\nexcept RuntimeError as first:\n"
+        " try: {}['x']\n except KeyError as second: raise processes.explained(second)",
+        2,
+        LOST,
+    ),
+    "nobody came": ("say(page); os.abort()", 2, "error: expected 2 processes of this run to meet at h:1 "),
+    "an error of its own": (
+        "joined(); say(page); sys.exit(complain('the disk is full'))",
+        2,
+        "error: the disk is full.",
+    ),
+    "an abort of another kind": (
+        "joined(); say('F1126 1.cc:3] Check failed: x'); os.abort()",
+        134,
+        "F1126 1.cc",
+    ),
+    "a line of Python": ("joined(); print('step 1', file=sys.stderr)", 0, "step 1"),
+    "a warning of C++": ("joined(); say('E1126 noise\\nNCCL version 2\\n')", 0, "NCCL version 2"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="one process there")
+@pytest.mark.parametrize("end", ENDS)
+def test_how_a_child_ended_is_said_once(program, folder, end):
+    does, code, said = ENDS[end]
+    process = program(PAGE, code=("-c", CHILD + does), cwd=folder)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, ""), err
+    assert err.startswith(said)
+    assert err.count("\n") <= 1
 
 
 @pytest.mark.parametrize(

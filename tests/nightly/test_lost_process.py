@@ -68,6 +68,7 @@ def test_a_process_is_lost(tmp_path, lost):
         time.sleep(0.01)
     os.killpg(both[lost].pid, signal.SIGKILL)
     killed = time.monotonic()
+    both[lost].communicate()
     said = both[1 - lost].communicate(timeout=300)[1]
     assert both[1 - lost].returncode == 2, said
     assert "error: another process of this run was lost" in said
@@ -80,5 +81,6 @@ def test_a_process_is_lost(tmp_path, lost):
     said = [process.communicate(timeout=900)[1] for process in again]
     assert [process.returncode for process in again] == [0, 0], said
     whole = _start(_folder(tmp_path / "one"), cache, 0, 0)
-    assert whole.wait(timeout=900) == 0
+    said = whole.communicate(timeout=900)[1]
+    assert whole.returncode == 0, said
     np.testing.assert_allclose(_losses(folder), _losses(tmp_path / "one"), rtol=1e-5)
