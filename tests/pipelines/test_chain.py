@@ -53,6 +53,16 @@ def test_few_photons_are_denoised_and_it_helps(network):
     assert np.mean(gains) > 0
 
 
+def test_few_photons_without_a_stated_gain(network):
+    """Whether the gain can be measured is asked of a stack of frames, which a single image is none of."""
+    made = acquire(3000, DEMO_SYSTEM, shape=(64, 64), photons=3, background=2.0)
+    chain = run_chain(made.image, DEMO_SYSTEM, network, denoising="auto")
+    (decision,) = chain.decisions
+    assert decision.startswith("denoise on: noise makes")
+    assert chain.intermediates["denoised"].shape == (64, 64)
+    assert chain.restored.image.shape == (128, 128)
+
+
 def test_choices_are_obeyed_and_refused(network):
     made = acquire(3000, DEMO_SYSTEM, shape=(64, 64), photons=300, background=2.0)
     strong = _chain(made, network, denoising="strong")
