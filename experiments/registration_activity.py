@@ -54,23 +54,27 @@ def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.
 
 def methods() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return every registration: frames in, flows out, the template made on the way."""
+    from dps_jax.pipelines.flow_network import flow_network
     from dps_jax.pipelines.register import METHODS, RegisterSettings, as_flow, find_motion
     from dps_jax.pipelines.register_template import build_template, refine_template
+    from dps_jax.weights import load_network
 
-    settings = RegisterSettings()
+    settings, network = RegisterSettings(), flow_network(load_network(task="flow"))
 
     def registration(method: str) -> Callable[[np.ndarray], np.ndarray]:
         def find(frames: np.ndarray) -> np.ndarray:
             template = build_template(frames, settings=settings)
             if method != "rigid":
-                template = refine_template(frames, template, settings=settings, method=method)
-            motion = find_motion(frames, template.image, method=method, settings=settings)
+                template = refine_template(
+                    frames, template, settings=settings, method=method, network=network
+                )
+            motion = find_motion(frames, template.image, method=method, settings=settings, network=network)
             return np.asarray(as_flow(motion, template.image.shape))
 
         return find
 
     none = {"no correction": lambda frames: np.zeros((len(frames), 2, *frames.shape[1:]), np.float32)}
-    return none | {name: registration(name) for name in METHODS}
+    return none | {name: registration(name) for name in (*METHODS, "flow")}
 
 
 def cells(frames: np.ndarray, flow: np.ndarray, drawn: tuple[Any, ...]) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ on structures and photon levels it has never seen, against Richardson-Lucy stopp
 Command:   python experiments/train_universal.py --output dps_jax/weights/universal.safetensors
 Cost:      about an hour on 2 CPU cores, 2 GB of memory; stopped at any moment it resumes.
            --seed trains another one of its kind; --steps a shorter one; --config another recipe
-           (train_universal_large.toml: for a GPU, and not trained yet).
+           (train_universal_large.toml: for a GPU, and not trained yet). --rescore FILE trains nothing: it scores
+           a file by today's restoration, in five minutes, and writes it with these numbers.
 Expected:  the table of README (20 withheld scenes per photon level, standard errors beside the means).
 """
 
@@ -40,6 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=None, help="of weights, scenes and photons")
     parser.add_argument("--steps", type=int, default=None, help="training steps, by default the config's")
+    parser.add_argument("--rescore", type=Path, default=None, help="weights file to score again, not trained")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     from dps_jax.training.config_files import read_config, to_dict
@@ -55,8 +57,14 @@ def main() -> None:
 
     from dps_jax.training.loop import train
     from dps_jax.training.steps import network_of
-    from dps_jax.weights import Network, save_network
+    from dps_jax.weights import Network, load_network, save_network
 
+    if arguments.rescore is not None:
+        known = load_network(path=arguments.rescore)
+        header = {**known.header, "numbers": score_levels(known, scenes=arguments.scenes)}
+        save_network(arguments.output, known.module, known.params, abbe_px=known.abbe_px, header=header)
+        print(f"wrote {arguments.output}")
+        return
     last: dict[str, float] = {}
 
     def report(line: dict[str, float]) -> None:
@@ -79,15 +87,18 @@ def main() -> None:
         "package_version": __version__,
         "final": last,
         "numbers": numbers,
-        "command": f"python experiments/train_universal.py{_told(arguments.config)}",
+        "command": f"python experiments/train_universal.py{_told(arguments)}",
     }
     save_network(arguments.output, module, params, abbe_px=config.scenes.abbe_px, header=header)
     print(f"wrote {arguments.output}")
 
 
-def _told(config: Path) -> str:
-    """Return the part of the command that names another recipe than the released one."""
-    return "" if config.name == "train_universal.toml" else f" --config experiments/{config.name}"
+def _told(arguments: argparse.Namespace) -> str:
+    """Return the part of the command that makes another training than the released one."""
+    recipe = arguments.config.name
+    words = [] if recipe == "train_universal.toml" else [f"--config experiments/{recipe}"]
+    words += [f"--{n} {v}" for n in ("seed", "steps") if (v := getattr(arguments, n)) is not None]
+    return "".join(f" {word}" for word in words)
 
 
 if __name__ == "__main__":

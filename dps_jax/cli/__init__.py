@@ -160,7 +160,8 @@ def configure_jax() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _add_xla_flag("--xla_cpu_multi_thread_eigen", "false")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache_folder())
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # The small programs too: there are dozens of them in a command, of some 10 kB each.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "false")
 
 

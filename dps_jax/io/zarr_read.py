@@ -44,7 +44,8 @@ def open_zarr(path: str | os.PathLike[str]) -> Iterator[RegionImage]:
     ------
     UserError
         Where it is no image that can be read: see :func:`find_image`; or ``zarr`` is not installed, the array is
-        empty, of complex numbers or text, or has a chunk that does not fit into the memory.
+        empty, of complex numbers or text, or has a chunk that does not fit into the memory. Reading raises it as well,
+        for a chunk that is damaged, or that unpacks to more than the metadata declare.
     """
     path = Path(path)
     found = find_image(path)
@@ -88,9 +89,11 @@ def read_zarr_description(path: str | os.PathLike[str], key: str) -> dict[str, A
 
 def _open_array(path: Path, where: Path) -> Any:
     zarr = import_zarr()
+    from .zarr_bounded import bounded  # which needs it
+
     with explained(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on codecs that are not in every program
-        array = zarr.open_array(store=str(where), mode="r")
+        array = bounded(path, zarr.open_array(store=str(where), mode="r"))
         sizes, chunks = [int(n) for n in array.shape], [int(n) for n in array.chunks]
         kind = np.dtype(array.dtype)
     if kind.kind not in "biuf":

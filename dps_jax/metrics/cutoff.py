@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from dps_jax.metrics.out_of_band import radial_power_spectrum
 from dps_jax.optics.otf import incoherent_otf
@@ -61,6 +60,8 @@ def _misfit(
     frequencies: np.ndarray, power: np.ndarray, radius: np.ndarray, floor: float, cutoff: float
 ) -> float:
     """Return the weighted squared error of the logarithms at the best amplitude and exponent for a cut-off."""
+    from scipy.optimize import least_squares  # slow to import, and seldom needed
+
     transfer = np.asarray(incoherent_otf(frequencies.astype(np.float32), cutoff=cutoff), np.float64)
     transfer = transfer * np.sinc(frequencies)  # a pixel's own, across its sides
 

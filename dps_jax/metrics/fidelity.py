@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, optimize
+from scipy import fft
 
 from dps_jax import _checks
 
@@ -116,6 +116,7 @@ def _alpha(blurred: np.ndarray, y: np.ndarray) -> float:
 
 def _best_sigma(x: np.ndarray, y: np.ndarray, max_sigma_px: float) -> float:
     """Minimise the squared error, which is the measured energy less ``alpha <blurred, y>``."""
+    from scipy.optimize import minimize_scalar  # slow to import, and not needed to restore
 
     def error(sigma: float) -> float:
         blurred = _gain(x.shape, sigma) * x
@@ -124,7 +125,7 @@ def _best_sigma(x: np.ndarray, y: np.ndarray, max_sigma_px: float) -> float:
     widths = np.linspace(0, max_sigma_px, _COARSE)
     at = int(np.argmin([error(sigma) for sigma in widths]))
     bounds = widths[max(at - 1, 0)], widths[min(at + 1, _COARSE - 1)]
-    found = optimize.minimize_scalar(error, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(error, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return float(min((found.x, *bounds), key=error))
 
 

@@ -79,9 +79,9 @@ def _turned(image: Array, orientation: tuple[bool, bool, bool], *, back: bool = 
     return image.T if transpose else image
 
 
-@partial(jax.jit, static_argnames=("module", "orientations"))
+@partial(jax.jit, static_argnames=("module", "abbe_px", "orientations"))
 def apply_network(
-    module: Any, params: Params, psf: Array, tile: Array, orientations: int
+    module: Any, params: Params, tile: Array, abbe_px: float, orientations: int
 ) -> tuple[Array, Array]:
     """Run the network on one padded tile; also blur and bin its answer, as the camera would see it."""
 
@@ -92,6 +92,7 @@ def apply_network(
     fine = sum((_turned(run(_turned(tile, o)), o, back=True) for o in turns[1:]), start=run(tile)) / len(
         turns
     )
+    psf = airy_psf(abbe_px=module.scale * abbe_px)
     return fine, bin_area(convolve(fine, psf), module.scale)
 
 
@@ -155,7 +156,6 @@ class PlaneRestorer:
         self.network, self.grids = network, grids
         self.orientations = orientations
         module = network.module
-        self.psf = airy_psf(abbe_px=module.scale * network.abbe_px)
         # Beyond what the network sees, an output pixel reads a few fine pixels outside its piece.
         taps = 3 * max(1.0, 1 / grids.fine_to_out) + 1
         halo = near_reach(module) + int(np.ceil(taps / module.scale))
@@ -246,8 +246,10 @@ class PlaneRestorer:
 
     def answer(self, canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the network's answer on the fine grid, and the same as the camera would see it."""
-        module, params = self.network.module, self.network.params
-        fine, seen = apply_network(module, params, self.psf, jnp.asarray(canonical), self.orientations)
+        network = self.network
+        fine, seen = apply_network(
+            network.module, network.params, jnp.asarray(canonical), network.abbe_px, self.orientations
+        )
         return np.asarray(fine), np.asarray(seen)
 
     def place(

@@ -82,13 +82,16 @@ def save_network(
 
 
 def load_network(*, path: Path | None = None, task: str = "restore") -> Network:
-    """Load a network from a file, by default the released one of the task, checking every array against its sizes.
+    """Load a network from a file, by default the released one of the task.
+
+    Every array of a file that is named is checked against the sizes it claims; the released ones are by the tests.
 
     Raises
     ------
     UserError
         If the file cannot be read, is no weights file, is one of another task, or does not fit the network it names.
     """
+    released = path is None
     path = released_path(task=task) if path is None else Path(path)
     params, header, sha256 = read_parameters(path)
     found = header.get("task", "restore")
@@ -99,10 +102,9 @@ def load_network(*, path: Path | None = None, task: str = "restore") -> Network:
     try:
         module = models.build(header["model"], header["sizes"])
         abbe_px = float(header["abbe_px"])
-        side = module.grid_multiple
-        sample = jnp.zeros((1, side, side, getattr(module, "inputs", 1)))
-        template = jax.eval_shape(module.init, jax.random.key(0), sample)["params"]
-        _same_arrays(params, template)
+        # It takes half a second to trace a network for its shapes.
+        if not released:
+            _check_arrays(params, module)
     except (KeyError, TypeError, ValueError) as problem:
         raise UserError(
             f"the weights file {path} does not fit this dps-jax: {problem}; "
@@ -111,7 +113,11 @@ def load_network(*, path: Path | None = None, task: str = "restore") -> Network:
     return Network(module, params, abbe_px, header, sha256)
 
 
-def _same_arrays(params: Params, template: Params) -> None:
+def _check_arrays(params: Params, module: Any) -> None:
+    """Refuse parameters that are not the module's by name, shape and type."""
+    side = module.grid_multiple
+    sample = jnp.zeros((1, side, side, getattr(module, "inputs", 1)))
+    template = jax.eval_shape(module.init, jax.random.key(0), sample)["params"]
     found, wanted = (
         {
             jax.tree_util.keystr(k): (v.shape, str(v.dtype))

@@ -117,7 +117,7 @@ def test_scenes_reach_all_of_a_field_and_fill_up_a_small_one(rng):
     for index in range(scenes.count):
         scene = scenes[index]
         assert scene.shape == (3, wide, wide)
-        start = int(np.flatnonzero((field[0, :, 0] == scene[0, 0, 0]))[0])
+        start = int(np.flatnonzero(field[0, :, 0] == scene[0, 0, 0])[0])
         np.testing.assert_array_equal(scene, field[:, start : start + wide])
         reached[start : start + wide] = True
     assert reached.all()

@@ -223,9 +223,9 @@ def largest_factor(number):
 def test_the_network_never_sees_more_than_a_tile(untrained, noisy, make_system, monkeypatch):
     seen, apply = [], module.apply_network
 
-    def watched(network, params, psf, tile, orientations):
+    def watched(network, params, tile, abbe_px, orientations):
         seen.append(tile.shape)
-        return apply(network, params, psf, tile, orientations)
+        return apply(network, params, tile, abbe_px, orientations)
 
     monkeypatch.setattr(module, "apply_network", watched)
     for shape, count in (((128, 128), 4), ((300, 200), 20)):

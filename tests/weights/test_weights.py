@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from dps_jax import models
 from dps_jax.io.errors import UserError
 from dps_jax.io.parameters import flatten, read_parameters, write_parameters
-from dps_jax.weights import load_network, released_path, save_network
+from dps_jax.weights import RELEASED, load_network, released_path, save_network
 
 SIZES = {"channels": (4, 8), "consistency_steps": 1, "iterates": (2,), "abbe_px": 2.5}
 HEADER = {
@@ -275,6 +275,13 @@ def test_the_released_file_is_small_and_says_how_it_was_made():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(network.params))
     assert len(network.sha256) == 64
     assert len(network.header["content_sha256"]) == 64  # damage to the file would be noticed
+
+
+@pytest.mark.parametrize("task", sorted(RELEASED))
+def test_the_released_files_fit_their_networks(task):
+    # By name every array is checked against the network, which is not done again whenever a command starts.
+    named, default = load_network(path=released_path(task=task), task=task), load_network(task=task)
+    assert named.sha256 == default.sha256
 
 
 def test_the_released_network_maps_images_to_twice_the_grid():
