@@ -2,13 +2,13 @@
 
 import json
 
-import numcodecs
 import numpy as np
 import pytest
 
 from dps_jax.io import UserError, read_image
 
 zarr = pytest.importorskip("zarr")
+numcodecs = pytest.importorskip("numcodecs")  # comes with it
 
 LARGE, SMALL = (6000, 5000), (24, 20)
 PEAK = 6e6  # a fifth of what is packed
