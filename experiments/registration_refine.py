@@ -7,10 +7,11 @@ Command:   python experiments/registration_refine.py --output runs/registration_
 Cost:      about 15 minutes on 2 CPU cores.
 Writes:    OUTPUT.txt (the table) and OUTPUT.json (every movie's numbers).
 
-Samples: two-photon fields, as in training, and filaments and nuclei, which the network has never seen. Movies are
-those of ``flow_scores`` in all else, 192x192 px, with 20 deformed and 20 still frames: the refinement sees the frames
-and the template, and no true flow. Errors are those of both networks, whether or not the refined one was chosen, and
-of the one that was ("chosen").
+Samples: two-photon fields, as in training, and filaments and nuclei, which the network has never seen; and the mean of
+a real two-photon movie (../shared/data, or $DPS_JAX_DATA), which does not fire. Movies are those of ``flow_scores`` in
+all else, 192x192 px, with 20 deformed and 20 still frames (the real one 128 px, with 8 deformed): the refinement sees
+the frames and the template, and no true flow. Errors are those of both networks, whether or not the refined one was
+chosen, and of the one that was ("chosen").
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ import numpy as np
 from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
 
 HERE = Path(__file__).parent
-KINDS = ("two-photon", "filaments", "nuclei")
+KINDS = ("two-photon", "filaments", "nuclei", "real")
 SIDE, FRAMES = 192, 20
 FIRST_SEED = 9700
 
 
 def draw(seed: int, kind: str) -> Any:
     """Return a movie of one kind as ``flow_scores.draw`` does."""
-    from flow_scores import MARGIN, STILL_FRAMES, with_motion
+    from flow_scores import MARGIN, STILL_FRAMES, data_folder, draw_real, with_motion
 
     from dps_jax.synthetic import two_photon
     from dps_jax.synthetic.structures import FAMILIES
 
+    if kind == "real":
+        return draw_real(seed, data_folder())
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     wide, count = SIDE + 2 * MARGIN, STILL_FRAMES + 2 * FRAMES
     if kind == "two-photon":
@@ -84,6 +87,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/registration_refine"))
     parser.add_argument("--movies", type=int, default=4, help="of every kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--photons", type=int, nargs="+", default=[30])
     parser.add_argument("--steps", type=int, default=80, help="of a refinement")
     arguments = parser.parse_args()
@@ -96,7 +100,7 @@ def main() -> None:
     every: dict[str, list[dict[str, Any]]] = {}
     lines = []
     for photons in arguments.photons:
-        for kind in KINDS:
+        for kind in arguments.kinds:
             seeds = range(FIRST_SEED, FIRST_SEED + arguments.movies)
             rows = [scores(seed, kind, photons=photons, steps=arguments.steps) for seed in seeds]
             every[f"{kind} {photons}"] = rows
