@@ -22,7 +22,7 @@ demo: $(VENV)/.run
 	$(BIN)/dps-jax demo --output demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -p no:benchmark -n auto --dist loadfile
+	$(BIN)/python -m pytest -p no:benchmark -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -34,6 +34,21 @@ def pytest_configure_node(node):
     node.workerinput["compiled"] = node.config.compiled.name
 
 
+# Folders by the time their files take, longest first: a file is one worker's, and a long one that begins last is
+# waited for by the others. (xdist's own order, files of many tests first, puts the trainings last.)
+LONGEST = ("training", "pipelines", "cli", "solvers", "models")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest."""
+
+    def place(item):
+        folder = item.path.parent.name
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def rng():
     """NumPy generator with a fixed seed."""

@@ -77,7 +77,7 @@ def cli(scratch, capsys):
 def program(tmp_path_factory):
     """Run a command as a user does: another process, outside the checkout, no option of the tests set."""
     cache = tmp_path_factory.mktemp("cache")
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_", "PYTHON"))}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_", "TF_CPP_", "PYTHON"))}
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts its background jobs deaf to Ctrl-C and their children inherit it; a user's are not.
