@@ -23,7 +23,7 @@ def test_every_method_on_a_file(cli, save, cell, scratch, method):
     save("cell.tif", cell)
     blind = method in ("self-deblur", "w-dip")
     # Enough for a file to come out; how well they deblur is tested in tests/training.
-    short = ["--iterations", "30", "--features", "4", "--kernel-px", "7"] if blind else []
+    short = ["--iterations", "3", "--features", "4", "--kernel-px", "7"] if blind else []
     ran = cli("solve", method, "cell.tif", "-o", "out.tif", *OPTICS, *short)
     assert (ran.code, ran.out, ran.errors) == (0, "", [])
     factor = 1 if method == "rolling-ball" or blind else 2
@@ -36,9 +36,9 @@ def test_every_method_on_a_file(cli, save, cell, scratch, method):
     without = "none" if method in ("mssr", "rolling-ball") else "srPSF of the optics"
     assert about["psf"] == ("found from the image" if blind else without)
     iterations = {"richardson-lucy": 20, "richardson-lucy-tv": 50, "sparse-hessian": 10}
-    assert about["settings"].get("iterations") == (30 if blind else iterations.get(method))
+    assert about["settings"].get("iterations") == (3 if blind else iterations.get(method))
     if blind:
-        return  # a fit of 30 steps holds whatever light it holds
+        return  # a fit of 3 steps holds whatever light it holds
     if method not in ("mssr", "rolling-ball"):
         kept = re.search(r"background ([-\d.e+]+); light out/in ([\d.]+)", ran.err)
         assert float(kept[2]) == pytest.approx(1, abs=1e-3)
