@@ -7,6 +7,7 @@ nothing to report.
 """
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -104,11 +105,12 @@ def test_frames_per_second(benchmark, frames, tmp_path):
     )
     benchmark.extra_info.update({**processor, **ratios})
     benchmark.pedantic(lambda: register("short.tif", "rigid"), rounds=1)
-    # Measured: 2.1 and 0.9, with the template, reading, writing and the report, against DIS alone.
+    # Measured: 2.3 to 3.0 and 1.05 to 1.3, with the template, reading, writing and the report, against DIS alone.
     assert ratios["rigid"] > 1.5
-    assert ratios["patches"] > 0.6
+    assert ratios["patches"] > 1
 
 
+LONG = int(os.environ.get("DPS_JAX_MOVIE_FRAMES", "6000"))
 # Peak memory of the process alone: what getrusage says starts from its parent's.
 RUN = """
 import re, sys
@@ -122,9 +124,12 @@ sys.exit(code)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 @pytest.mark.parametrize("method", METHODS)
 def test_memory_of_a_long_movie(frames, tmp_path, method):
-    """A BigTIFF of 3 GB whose pages all point at a few frames: a file of 13 MB that reads as a movie of 6000."""
+    """A BigTIFF of 3 GB whose pages all point at a few frames: a file of 13 MB that reads as a movie of 6000.
+
+    DPS_JAX_MOVIE_FRAMES=40000 makes it one of 20 GB, and takes as much room for the result.
+    """
     peaks = {}
-    for count in (200, 6000):
+    for count in (200, LONG):
         path = tmp_path / f"{count}.tif"
         repeated_pages(path, frames, count)
         words = ("register", path, "-o", tmp_path / "out.tif", "--method", method)
@@ -136,8 +141,8 @@ def test_memory_of_a_long_movie(frames, tmp_path, method):
             assert len(written.pages) == count or written.series[0].shape[0] == count
     print(f"\n{method}: peak memory {peaks} MB for so many frames of 0.5 MB")
     # The issue's bar is 2 GB for 20 GB; what a frame may cost is its page and its numbers: 10 kB.
-    assert peaks[6000] < 2048
-    assert peaks[6000] - peaks[200] < 0.01 * (6000 - 200) + 100
+    assert peaks[LONG] < 2048
+    assert peaks[LONG] - peaks[200] < 0.01 * (LONG - 200) + 100
 
 
 def repeated_pages(path, frames, count):
