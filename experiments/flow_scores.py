@@ -112,11 +112,18 @@ def score(
     return rows
 
 
-def score_movies(ways: Mapping[str, Method], *, movies: int) -> dict[str, dict[str, list[float]]]:
-    """Return the scores of each method on all movies: by ``"<photons> <score>"``, one number per movie."""
+def score_movies(
+    ways: Mapping[str, Method], *, movies: int, percentile: float | None = None
+) -> dict[str, dict[str, list[float]]]:
+    """Return the scores of each method on all movies: by ``"<photons> <score>"``, one number per movie.
+
+    With ``percentile`` photons are those of that percentile of the image, in place of a bright resting cell's.
+    """
     table: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for seed in range(FIRST_SEED, FIRST_SEED + movies):
-        clean = draw(seed)
+        still, moved, flows, unmoved = draw(seed)
+        unit = 1.0 if percentile is None else float(np.percentile(still, percentile))
+        clean = (still / unit, moved / unit, flows, unmoved / unit)
         for photons in PHOTONS:
             for name, row in score(clean, seed, ways, photons=photons).items():
                 for kind, value in row.items():

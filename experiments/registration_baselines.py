@@ -90,6 +90,11 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/registration_baselines"))
     parser.add_argument("--movies", type=int, default=20)
+    parser.add_argument(
+        "--percentile",
+        type=float,
+        help="count photons at this percentile of the image, in place of a bright resting cell's",
+    )
     parser.add_argument("--real", action="store_true", help="score the semi-real scene too")
     parser.add_argument("--large", action="store_true", help="score frames of 512 px too")
     arguments = parser.parse_args()
@@ -102,7 +107,7 @@ def main() -> None:
     from dps_jax.io import write_text
 
     ways = methods()
-    every = {"128": flow_scores.score_movies(ways, movies=arguments.movies)}
+    every = {"128": flow_scores.score_movies(ways, movies=arguments.movies, percentile=arguments.percentile)}
     kinds = {"errors": ("error", "worst", "edge"), "no motion": ("still", "bias", "folded")}
     parts = [
         table(f"128 px, {score} (px)", every["128"], [f"{p} {score}" for p in PHOTONS])
