@@ -1,6 +1,8 @@
-"""Removal of the artefacts of super-resolution methods from one image, by a network that was shown their like.
+"""Removal of the artefacts of super-resolution methods from one image: coherent waves first, the rest by a network.
 
-The network answers with the image as it would have it. How much of its change is made is decided place by place: where
+Stripes and honeycombs are the same wave all over an image, which a network that looks at a few periods cannot see; they
+are found in the spectrum and divided out (``solvers.stripes``). For the rest there is a network that was shown their
+like. It answers with the image as it would have it. How much of its change is made is decided place by place: where
 the change is no more than what the network also does to clean images, none of it (:func:`gate`). What an image is left
 with where the network finds nothing is then the image itself, to the last bit.
 """
@@ -20,6 +22,7 @@ from dps_jax import _checks
 from dps_jax.metrics.light import brightness
 from dps_jax.operators.sampling import resample_region
 from dps_jax.pipelines.tiling import mirrored, plan_tiles
+from dps_jax.solvers.stripes import BELIEVED, Wave, find_waves, remove_waves
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 
@@ -82,16 +85,18 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
     unit = _UNIT * brightness(np.maximum(image, 0), abbe_px=abbe_px)
     if not unit > 0:
         return Cleaned(image.copy(), 0.0, ("the image holds no light; it is left as it is",))
+    waves = find_waves(image, abbe_px=abbe_px)
+    even = remove_waves(image, waves)
     factor = network.abbe_px / abbe_px
     if abs(factor - 1) <= TOLERANCE:
         factor = 1.0
-    plane = _resampled(image, factor, _scaled(image.shape, factor)) / unit
+    plane = _resampled(even, factor, _scaled(image.shape, factor)) / unit
     change = run_network(plane, network, tile_px=tile_px) - plane
     share = gate(change, plane, abbe_px=network.abbe_px)
     made, where = (_resampled(i, 1 / factor, image.shape) for i in (share * change, share))
-    out = image + np.float32(unit) * _without_sum(made, where)
+    out = even + np.float32(unit) * _without_sum(made, where)
     strength = float(np.linalg.norm(out - image) / np.linalg.norm(image))
-    return Cleaned(out, strength, _notes(strength, factor))
+    return Cleaned(out, strength, (*map(_about, waves), *_notes(strength, factor)))
 
 
 def run_network(plane: np.ndarray, network: Network, *, tile_px: int) -> np.ndarray:
@@ -151,6 +156,13 @@ def _resampled(image: np.ndarray, factor: float, shape: tuple[int, ...]) -> np.n
     kernel = "area" if factor < 0.5 else "lanczos"
     sums = resample_region(image, np.arange(shape[0]), np.arange(shape[1]), factor, kernel=kernel)
     return (factor**2 * sums).astype(np.float32)
+
+
+def _about(wave: Wave) -> str:
+    return (
+        f"stripes of {wave.period_px:.2f} px, {100 * wave.depth:.0f} % deep, were divided out "
+        f"(evidence {wave.evidence:.0f} where {BELIEVED:.0f} is believed)"
+    )
 
 
 def _notes(strength: float, factor: float) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from dps_jax.solvers.sim_reconstruction import sim_wiener
 from dps_jax.solvers.sim_refinement import make_misfit
 from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
 from dps_jax.solvers.sparse_hessian import sparse_continuous, sparse_hessian
+from dps_jax.solvers.stripes import find_waves, remove_waves
 from dps_jax.solvers.surroundings import continue_image
 from dps_jax.solvers.variation import variation_divergence
 from dps_jax.solvers.wiener import tikhonov, wiener
@@ -25,6 +26,7 @@ __all__ = [
     "Stripes",
     "continue_image",
     "estimate_illumination",
+    "find_waves",
     "make_misfit",
     "make_richardson_lucy_step",
     "mean_shift",
@@ -32,6 +34,7 @@ __all__ = [
     "noise_to_signal",
     "piecewise_rigid",
     "poisson_deviance",
+    "remove_waves",
     "richardson_lucy",
     "richardson_lucy_oracle",
     "richardson_lucy_step",
