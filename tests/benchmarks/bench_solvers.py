@@ -8,8 +8,9 @@ warm-up, by the clock.
 FFTs are four transforms per iteration, two forward and two back, of the padded image. Wanted: scikit-image at least 3
 times as slow as ours, ours at most 1.5 times the bare FFTs. Measured on two idle cores: 2.5 to 2.6, and 1.3.
 scikit-image, which makes six transforms per iteration where four will do, takes 3.3 times as long as the bare FFTs. The
-products with the kernel's spectrum and the ratio alone take a tenth more than these, so that 2.9 is about the most there is; the rest
-are the mirrored borders, which scikit-image has not. A second thread helps neither: JAX's FFT keeps to one in a loop.
+products with the kernel's spectrum and the ratio alone take a tenth more than these, so that 2.9 is about the most
+there is; the rest are the mirrored borders, which scikit-image has not. A second thread helps neither: JAX's FFT keeps
+to one in a loop.
 """
 
 import json
