@@ -5,8 +5,8 @@
 2. An image of ``DPS_JAX_BENCH_SIDE`` (20,000) px a side, ``dps-jax restore --memory-limit 3GB``: peak memory, time.
 3. ``dps-jax restore`` on 512 x 512 px, the second time, with the compiled program in the cache; wanted: below 4 s.
 
-Measured on two cores that some thirty other processes shared, so CPU time only: (2) 2.54 GB and 621 s, in 36 tiles. One
-tile of 1424 px over the bare 1328 px: 28.2 s over 20.1 s, a ratio of 1.4, of which 1.15 is overlap.
+Measured on two idle cores: (1) 1.29 by the clock and 1.27 by processor time, of which the overlap of tiles is 1.15; (3)
+4.1 s, 3.8 to 4.2 from one time to the next. (2) on an earlier version, cores shared: 2.54 GB and 621 s of processor.
 """
 
 import os
