@@ -4,7 +4,7 @@ Off in the suite; needs ``pip install '.[torch-oracle]'``, else it is skipped. T
 the physics inside it (U-Net of 24, 48 and 96 channels, one up-projection), 8 patches of 48 px, squared error, Adam,
 float32. Ours is shared by as many devices as the command line makes of the cores, PyTorch has as many threads, and is
 timed in both memory formats; its better one counts. Both start from the same weights and must answer alike, or the
-comparison is void.
+comparison is void. Wanted: 1 or less. Measured on two idle cores: 1.26 by the clock, 1.21 by processor time.
 """
 
 import os
