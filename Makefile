@@ -29,7 +29,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Speed and memory: one table at the end. A figure that misses what was wanted says so there and fails nothing.
+# Speed and memory: one table at the end. It fails where a figure misses what was wanted, after all were measured.
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/benchmarks --override-ini="addopts=--import-mode=importlib" --override-ini="python_files=bench_*.py" -s
 

@@ -47,3 +47,11 @@ def same_shape(name_a: str, a: Any, name_b: str, b: Any) -> None:
     """Refuse two arrays of different shape."""
     if np.shape(a) != np.shape(b):
         raise ValueError(f"expected {name_a} and {name_b} of one shape, got {np.shape(a)} and {np.shape(b)}")
+
+
+def finite_plane(image: Any) -> None:
+    """Refuse anything but one image ``(y, x)`` of finite values."""
+    if np.ndim(image) != 2:
+        raise ValueError(f"expected one image (y, x), got shape {np.shape(image)}")
+    if np.size(image) == 0 or not np.all(np.isfinite(image)):
+        raise ValueError("expected an image of finite values, got some that are not, or none at all")

@@ -80,7 +80,8 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
     An image whose ``abbe_px`` is off by more than 20 % is resampled to the network's; only its change is resampled
     back, so that what is no artefact keeps its own pixels.
     """
-    _check(image, abbe_px)
+    _checks.finite_plane(image)
+    _checks.positive("abbe_px", abbe_px)
     image = np.asarray(image, np.float32)
     unit = _UNIT * brightness(np.maximum(image, 0), abbe_px=abbe_px)
     if not unit > 0:
@@ -174,11 +175,3 @@ def _notes(strength: float, factor: float) -> tuple[str, ...]:
     if factor == 1:
         return (found,)
     return (found, f"artefacts were looked for on pixels {1 / factor:.2f} times as long as the image's")
-
-
-def _check(image: np.ndarray, abbe_px: float) -> None:
-    if np.ndim(image) != 2:
-        raise ValueError(f"expected one image (y, x), got shape {np.shape(image)}")
-    if np.size(image) == 0 or not np.all(np.isfinite(image)):
-        raise ValueError("expected an image of finite values, got some that are not, or none at all")
-    _checks.positive("abbe_px", abbe_px)

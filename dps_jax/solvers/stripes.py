@@ -76,7 +76,7 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: fl
     abbe_px
         Abbe period in px of the image that was super-resolved; sets where waves are looked for.
     most
-        Waves to look for.
+        Waves to look for; a honeycomb is three.
     believed
         Least evidence; see the module.
 
@@ -90,7 +90,8 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: fl
     ValueError
         For an image that is not ``(y, x)`` or not finite, or a number that is not above 0.
     """
-    _check(image, abbe_px)
+    _checks.finite_plane(image)
+    _checks.positive("abbe_px", abbe_px)
     _checks.positive_integer("most", most)
     _checks.positive("believed", believed)
     if min(_blocks(np.shape(image), abbe_px)) < _BLOCKS[0]:
@@ -106,7 +107,7 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: fl
     while len(found) < most:
         new = _Search(rest, weight, abbe_px, BAND).strongest(believed)
         new = [wave for wave in new if not _known(wave, found, contrast.shape)]
-        if not new:
+        if not new or len(found) + len(new) > most:
             break
         found += new
         # All together: waves that are found one after another are not quite orthogonal.
@@ -279,11 +280,3 @@ def _fit(contrast: np.ndarray, weight: np.ndarray, found: list[_Peak]) -> tuple[
     basis = np.stack(columns)
     fits = np.linalg.solve(basis @ basis.T, basis @ contrast.ravel())
     return fits, contrast - (fits @ basis).reshape(contrast.shape)
-
-
-def _check(image: np.ndarray, abbe_px: float) -> None:
-    if np.ndim(image) != 2:
-        raise ValueError(f"expected one image (y, x), got shape {np.shape(image)}")
-    if np.size(image) == 0 or not np.all(np.isfinite(image)):
-        raise ValueError("expected an image of finite values, got some that are not, or none at all")
-    _checks.positive("abbe_px", abbe_px)

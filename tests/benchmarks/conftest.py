@@ -1,7 +1,7 @@
 """One table of all figures, at the end of ``make bench``: measured, wanted, and whether that was met.
 
-A benchmark fails where it breaks or where what it compares is not alike. A figure that misses what was wanted is no
-broken benchmark: it is said in the table, and stays there.
+A benchmark fails where it breaks or where what it compares is not alike; a figure that misses what was wanted lets the
+others be measured and printed, and fails the run at its end.
 """
 
 import math
@@ -42,3 +42,9 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.write_line(
                 "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             )
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Fail a run with a missed figure, after all were measured."""
+    if exitstatus == pytest.ExitCode.OK and any(row[3] == "MISSED" for row in session.config.stash[FIGURES]):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
