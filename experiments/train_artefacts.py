@@ -23,6 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +36,18 @@ from dps_jax.cli import configure_jax, keep_numpy_to_one_thread
 
 if TYPE_CHECKING:  # these start JAX
     from dps_jax.training.artefact_data import ArtefactConfig
+    from dps_jax.training.ring_reader import RingConfig
     from dps_jax.weights import Network
 
 SIDE, FIRST_SEED, SEEDS = 128, 7000, 20
 MUON: dict[str, Any] = {"name": "muon", "learning_rate": 3e-3, "warmup_steps": 100}
 FEATURES: dict[str, Any] = {"single": True, "steps": 2800, "seed": 1, "log_every": 100}
 NETWORK: dict[str, Any] = {"perceptual": 0.2, "steps": 2100, "seed": 0, "log_every": 100}
-STAGES = ("features", "network", "score")
+RINGS: dict[str, Any] = {"seed": 2}
+# Of the images that the reader of rings is trained on: sides in px, and shares of ringing, hammer-stroke and none;
+# the rest have other artefacts. Half are cut off at 0.
+RING_SIDES, RING_KINDS, CHUNK = (128, 160, 192), (0.3, 0.3, 0.25), 500
+STAGES = ("features", "network", "rings", "score")
 
 
 class Report(dict[str, float]):
@@ -137,6 +145,107 @@ def train_network(run: Path, output: Path) -> None:
     save_network(path, module, params, abbe_px=config.abbe_px, header=about, task="artefacts")
 
 
+def ring_example(number: int, network: Network) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return the measures and the curves of an image, and its kind: a function of the number alone."""
+    import dataclasses
+
+    from dps_jax.pipelines.artefacts import run_network, unit_of
+    from dps_jax.pipelines.rings import measures
+    from dps_jax.training.artefact_data import KINDS, example
+    from dps_jax.training.ring_reader import curves
+
+    config = dataclasses.replace(config_of(NETWORK), clipped=0.0)
+    rng = np.random.default_rng([RINGS["seed"], number])
+    named = ("ringing", "hammer_stroke", "none")
+    others = tuple(kind for kind in KINDS if kind not in named)
+    kind = str(rng.choice((*named, "another"), p=(*RING_KINDS, 1 - sum(RING_KINDS))))
+    kind = str(rng.choice(others)) if kind == "another" else kind
+    pair = example(rng, (int(rng.choice(RING_SIDES)),) * 2, config, kind=kind)
+    wanted = curves(pair.image, pair.clean, kind, abbe_px=config.abbe_px)
+    image = np.maximum(pair.image, 0) if rng.random() < 0.5 else pair.image
+    plane = image / np.float32(unit_of(image, abbe_px=config.abbe_px))
+    answer = run_network(plane, network, tile_px=512)
+    return measures(plane, answer, abbe_px=config.abbe_px), wanted, kind
+
+
+def ring_chunk(first: int, count: int, path: Path, weights: Path) -> None:
+    """Make a part of the examples and save them, whole or not at all."""
+    from dps_jax.io import atomic_path
+    from dps_jax.weights import load_network
+
+    keep_numpy_to_one_thread()
+    configure_jax()
+    network = load_network(path=weights, task="artefacts")
+    made = [ring_example(number, network) for number in range(first, first + count)]
+    rows, wanted, kinds = zip(*made, strict=True)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, measures=np.stack(rows), curves=np.stack(wanted), kinds=np.array(kinds))
+
+
+def ring_bank(config: RingConfig, folder: Path, weights: Path) -> dict[str, np.ndarray]:
+    """Return all examples; parts that are in ``folder`` already are not made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [
+        (first, min(CHUNK, config.examples - first), folder / f"examples_{first:06d}.npz")
+        for first in range(0, config.examples, CHUNK)
+    ]
+    missing = [(*part, weights) for part in parts if not part[2].exists()]
+    # JAX's threads do not survive a fork.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(ring_chunk, *zip(*missing, strict=True)) if missing else (), 1):
+            print(f"{done} of {len(missing)} parts of the examples", flush=True)
+    files = [np.load(path, allow_pickle=False) for *_, path in parts]
+    return {name: np.concatenate([file[name] for file in files]) for name in ("measures", "curves", "kinds")}
+
+
+def train_rings(run: Path, output: Path) -> None:
+    """Train the reader of rings and write its file, with what it gets right of examples it was not trained on."""
+    from dps_jax.models import RingReader
+    from dps_jax.training.config import OptimizerConfig
+    from dps_jax.training.config_files import to_dict
+    from dps_jax.training.ring_reader import RingConfig, train_reader
+    from dps_jax.weights import save_network
+
+    optimizer = OptimizerConfig(name="adam", learning_rate=2e-3, warmup_steps=200)
+    config = RingConfig(optimizer=optimizer, **RINGS)
+    weights = output / "artefacts.safetensors"
+    bank = ring_bank(config, run / "rings", weights)
+    known = int(0.9 * config.examples)
+    module = RingReader(inputs=bank["measures"].shape[1], rings=bank["curves"].shape[2])
+    report = Report()
+    train = {name: bank[name][:known] for name in ("measures", "curves")}
+    params = train_reader(config, run / "rings" / "training", module, train, report=report)
+    answers = np.asarray(module.apply({"params": params}, bank["measures"][known:]))
+    kinds, numbers = bank["kinds"][known:], {}
+    for row, (name, kind) in enumerate((("raised", "ringing"), ("excess", "hammer_stroke"))):
+        error = np.sqrt(np.mean((answers[:, row] - bank["curves"][known:, row]) ** 2, axis=1))
+        peak = answers[:, row].max(axis=1)
+        numbers[name] = {
+            "error": float(error[kinds == kind].mean()),
+            "size": float(np.sqrt(np.mean(bank["curves"][known:, row][kinds == kind] ** 2))),
+            "peak_5_percent": float(np.quantile(peak[kinds == kind], 0.05)),
+            "peak_of_none_95_percent": float(np.quantile(peak[kinds == "none"], 0.95)),
+            "peak_of_others_95_percent": float(np.quantile(peak[kinds != kind], 0.95)),
+        }
+    about = {
+        "config": to_dict(config),
+        "seed": config.seed,
+        "package_version": __version__,
+        "final": dict(report),
+        "numbers": numbers,
+        "command": "python experiments/train_artefacts.py --stage rings",
+    }
+    print(json.dumps(numbers, indent=1))
+    save_network(
+        output / "rings.safetensors",
+        module,
+        params,
+        abbe_px=config_of(NETWORK).abbe_px,
+        header=about,
+        task="rings",
+    )
+
+
 def score(output: Path) -> None:
     """Score the network on withheld families, print the table and keep it in the header of its file."""
     from dps_jax.training.artefact_data import KINDS
@@ -144,7 +253,8 @@ def score(output: Path) -> None:
 
     path = output / "artefacts.safetensors"
     network = load_network(path=path, task="artefacts")
-    numbers = {kind: score_kind(network, kind) for kind in KINDS}
+    reader = load_network(path=output / "rings.safetensors", task="rings")
+    numbers = {kind: score_kind(network, reader, kind) for kind in KINDS}
     print(f"{'':16}{'network':>18}{'gated':>18}{'worst gated':>14}{'found':>8}{'artefact':>10}")
     for kind, row in numbers.items():
         cells = [f"{row[k]:.4f} +- {row[k + '_se']:.4f}" for k in ("network", "gated")]
@@ -161,7 +271,7 @@ def score(output: Path) -> None:
     )
 
 
-def score_kind(network: Network, kind: str) -> dict[str, float]:
+def score_kind(network: Network, reader: Network, kind: str) -> dict[str, float]:
     """Return the share of the artefact's energy that is removed or, of clean images, the relative change.
 
     "worst" is the worst image, "found" the share of images in which something was changed, "artefact" the artefact
@@ -179,7 +289,7 @@ def score_kind(network: Network, kind: str) -> dict[str, float]:
         rng = np.random.default_rng(seed)
         pair = example(rng, (SIDE, SIDE), config, families=WITHHELD_FAMILIES, kind=kind)
         bare = np.asarray(apply(pair.image[None, :, :, None]))[0, :, :, 0]
-        cleaned = remove_artefacts(pair.image, network, abbe_px=config.abbe_px)
+        cleaned = remove_artefacts(pair.image, network, abbe_px=config.abbe_px, reader=reader)
         left = [float(np.linalg.norm(i - pair.clean)) for i in (bare, cleaned.image, pair.image)]
         size = float(np.linalg.norm(pair.clean))
         errors = [i / size if kind == "none" else 1 - (i / left[2]) ** 2 for i in left[:2]]
@@ -214,7 +324,8 @@ def main() -> None:
         if stage == "score":
             score(arguments.output)
         else:
-            {"features": train_extractor, "network": train_network}[stage](arguments.run, arguments.output)
+            trained = {"features": train_extractor, "network": train_network, "rings": train_rings}
+            trained[stage](arguments.run, arguments.output)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dps_jax.models.flow_unet import FlowUNet
 from dps_jax.models.registry import MODELS, build, config_of
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
+from dps_jax.models.ring_reader import RingReader
 from dps_jax.models.sim_u_net import SimUNet
 from dps_jax.models.vgg import VGG, imagenet_input, load_vgg
 
@@ -19,6 +20,7 @@ __all__ = [
     "FlowUNet",
     "ResUDBPN",
     "ResUNet",
+    "RingReader",
     "SimUNet",
     "build",
     "config_of",

@@ -13,6 +13,7 @@ from dps_jax.models.artefact_features import ArtefactFeatures
 from dps_jax.models.flow_unet import FlowUNet
 from dps_jax.models.res_u_dbpn import ResUDBPN
 from dps_jax.models.res_u_net import ResUNet
+from dps_jax.models.ring_reader import RingReader
 from dps_jax.models.sim_u_net import SimUNet
 
 MODELS: dict[str, type[nn.Module]] = {
@@ -20,6 +21,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "flow_unet": FlowUNet,
     "res_u_dbpn": ResUDBPN,
     "res_u_net": ResUNet,
+    "ring_reader": RingReader,
     "sim_u_net": SimUNet,
 }
 

@@ -1,10 +1,11 @@
-"""Removal of the artefacts of super-resolution methods from one image: coherent waves first, the rest by a network.
+"""Removal of the artefacts of super-resolution methods from one image: what is everywhere first, the rest by a network.
 
-Stripes and honeycombs are the same wave all over an image, which a network that looks at a few periods cannot see; they
-are found in the spectrum and divided out (``solvers.stripes``). For the rest there is a network that was shown their
-like. It answers with the image as it would have it. How much of its change is made is decided place by place: where
-the change is no more than what the network also does to clean images, none of it (:func:`gate`). What an image is left
-with where the network finds nothing is then the image itself, to the last bit.
+Seams, stripes and honeycombs, ringing and hammer-stroke follow one rule all over an image, which a network that looks
+at a few periods cannot see. The rule is found (``solvers.seams``, ``solvers.stripes``) or read from the spectrum
+(``rings``), and undone. For the rest there is a network that was shown their like. It answers with the image as it
+would have it. How much of its change is made is decided place by place: where the change is no more than what the
+network also does to clean images, none of it (:func:`gate`). What an image is left with where nothing is found is then
+the image itself, to the last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from scipy.ndimage import gaussian_filter
 from dps_jax import _checks
 from dps_jax.metrics.light import brightness
 from dps_jax.operators.sampling import resample_region
+from dps_jax.pipelines.rings import Rings, read_rings
 from dps_jax.pipelines.tiling import mirrored, plan_tiles
+from dps_jax.solvers.hammer_stroke import remove_hammer_stroke
+from dps_jax.solvers.ringing import RADII, remove_ringing
+from dps_jax.solvers.seams import BELIEVED as SEAMS_BELIEVED
+from dps_jax.solvers.seams import find_seams, fit_tiles, remove_seams
 from dps_jax.solvers.stripes import BELIEVED, Wave, find_waves, remove_waves
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
@@ -34,6 +40,9 @@ TOLERANCE = 0.2
 # of which the released network changes clean images by 2 to 3 % and, behind this gate, none of twelve by 1 %.
 QUIET, LOUD = 0.04, 0.06
 _NEIGHBOURHOOD = 8.0
+# What is read from the rings of the spectrum is believed from these logarithms on: of a factor of 1.35 in amplitude,
+# and of one of 2 in the power of what is dark.
+RAISED, EXCESS = 0.3, 0.7
 # Light of the surroundings, relative to the whole image, on which a change is not measured: darkness has none.
 _FLOOR = 0.1
 # From the image's brightness (``metrics.light``) to the network's unit: the brightest pixel, as a rule 1.5 times as
@@ -50,7 +59,9 @@ class Cleaned:
     notes: tuple[str, ...]
 
 
-def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, tile_px: int = 512) -> Cleaned:
+def remove_artefacts(
+    image: np.ndarray, network: Network, *, abbe_px: float, reader: Network | None = None, tile_px: int = 512
+) -> Cleaned:
     """Remove artefacts from one super-resolved image without background.
 
     Parameters
@@ -62,13 +73,17 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
     abbe_px
         Abbe period, in px of ``image``, of the image that was super-resolved: 5 for the released restoration of an
         image of 2.5 px per period on pixels half as long.
+    reader
+        From ``load_network(task="rings")``; without it ringing and hammer-stroke are left to the network.
     tile_px
         Side of the tiles that the network sees at once, without their overlap.
 
     Returns
     -------
-    The image, with as many photons as before, and how much was changed. The light of what was removed is spread evenly
-    over where it was: a level far below that of an artefact, above what was there.
+    The image, with as many photons as before, and how much was changed. The light of what the network removes is spread
+    evenly over where it was: a level far below that of an artefact, above what was there. One exception: where seams
+    or hammer-stroke are removed from an image whose negative values had been set to 0, the light that this had added
+    goes too, and a note says how much.
 
     Raises
     ------
@@ -83,21 +98,66 @@ def remove_artefacts(image: np.ndarray, network: Network, *, abbe_px: float, til
     _checks.finite_plane(image)
     _checks.positive("abbe_px", abbe_px)
     image = np.asarray(image, np.float32)
-    unit = _UNIT * brightness(np.maximum(image, 0), abbe_px=abbe_px)
-    if not unit > 0:
+    if not brightness(np.maximum(image, 0), abbe_px=abbe_px) > 0:
         return Cleaned(image.copy(), 0.0, ("the image holds no light; it is left as it is",))
-    waves = find_waves(image, abbe_px=abbe_px)
-    even = remove_waves(image, waves)
     factor = network.abbe_px / abbe_px
     if abs(factor - 1) <= TOLERANCE:
         factor = 1.0
-    plane = _resampled(even, factor, _scaled(image.shape, factor)) / unit
-    change = run_network(plane, network, tile_px=tile_px) - plane
+    whole, about = _remove_what_is_everywhere(image, abbe_px=abbe_px)
+
+    def seen(image: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        unit = unit_of(image, abbe_px=abbe_px)
+        plane = _resampled(image, factor, _scaled(image.shape, factor)) / np.float32(unit)
+        return unit, plane, run_network(plane, network, tile_px=tile_px)
+
+    unit, plane, answer = seen(whole)
+    if reader is not None:
+        rings = read_rings(plane, answer, reader, abbe_px=abbe_px * factor)
+        even, found = _remove_rings(whole, rings, abbe_px=abbe_px)
+        if found:
+            whole, about = even, (*about, *found)
+            unit, plane, answer = seen(whole)
+    change = answer - plane
     share = gate(change, plane, abbe_px=network.abbe_px)
     made, where = (_resampled(i, 1 / factor, image.shape) for i in (share * change, share))
-    out = even + np.float32(unit) * _without_sum(made, where)
+    out = whole + np.float32(unit) * _without_sum(made, where)
     strength = float(np.linalg.norm(out - image) / np.linalg.norm(image))
-    return Cleaned(out, strength, (*map(_about, waves), *_notes(strength, factor)))
+    return Cleaned(out, strength, (*about, *_light_lost(image, out), *_notes(strength, factor)))
+
+
+def _remove_what_is_everywhere(image: np.ndarray, *, abbe_px: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Undo seams and waves, which are the same all over the image."""
+    about: list[str] = []
+    seams = find_seams(image, abbe_px=abbe_px)
+    if seams is not None:
+        image = remove_seams(image, seams, fit_tiles(image, seams, abbe_px=abbe_px))
+        about.append(
+            f"gains and offsets of tiles of {seams.side_px:.1f} px were evened out (evidence {seams.evidence:.0f} "
+            f"where {SEAMS_BELIEVED:.1f} is believed)"
+        )
+    waves = find_waves(image, abbe_px=abbe_px)
+    return remove_waves(image, waves), (*about, *map(_about, waves))
+
+
+def _remove_rings(image: np.ndarray, rings: Rings, *, abbe_px: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Undo ringing, or take hammer-stroke off, whichever is the plainer, where one of them is plain enough."""
+    raised, excess = rings.raised.max() / RAISED, rings.excess.max() / EXCESS
+    if max(raised, excess) < 1:
+        return image, ()
+    if raised >= excess:
+        at, most = RADII[rings.raised.argmax()], np.exp(rings.raised.max())
+        return remove_ringing(image, rings.raised, abbe_px=abbe_px), (
+            f"ringing was undone: frequencies about {at:.2f} per Abbe period had been raised {most:.1f} times",
+        )
+    at, most = RADII[rings.excess.argmax()], np.exp(rings.excess.max())
+    return remove_hammer_stroke(image, rings.excess, abbe_px=abbe_px), (
+        f"noise of {at:.2f} cycles per Abbe period was taken off, which has {most:.0f} times the power of what is dark",
+    )
+
+
+def unit_of(image: np.ndarray, *, abbe_px: float) -> float:
+    """Return by what an image ``(y, x)`` is divided to be as bright as those that the network was trained on."""
+    return _UNIT * brightness(np.maximum(image, 0).astype(np.float32), abbe_px=abbe_px)
 
 
 def run_network(plane: np.ndarray, network: Network, *, tile_px: int) -> np.ndarray:
@@ -163,6 +223,15 @@ def _about(wave: Wave) -> str:
     return (
         f"stripes of {wave.period_px:.2f} px, {100 * wave.depth:.0f} % deep, were divided out "
         f"(evidence {wave.evidence:.0f} where {BELIEVED:.0f} is believed)"
+    )
+
+
+def _light_lost(image: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
+    before, after = float(np.sum(image, dtype=float)), float(np.sum(out, dtype=float))
+    if abs(after - before) <= 1e-4 * abs(before):
+        return ()
+    return (
+        f"{100 * (1 - after / before):.1f} % of the light went, which setting negative values to 0 had added",
     )
 
 

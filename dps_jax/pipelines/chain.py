@@ -153,10 +153,10 @@ def _without_artefacts(
     stack = image if image.ndim == 3 else image[None]
     abbe_px = float(system.abbe_px)
     level = photometry.background_level(stack, abbe_px=abbe_px) if background is None else background
-    network = load_network(task="artefacts")
+    network, reader = load_network(task="artefacts"), load_network(task="rings")
     # Artefacts follow the period of the optics alone, before the reconstruction.
     before = abbe_px * float(system.modulation)
-    cleaned = [remove_artefacts(frame - level, network, abbe_px=before) for frame in stack]
+    cleaned = [remove_artefacts(f - level, network, abbe_px=before, reader=reader) for f in stack]
     strength = float(np.mean([c.strength for c in cleaned]))
     if strength == 0:
         return None, "artefacts off: none was found"

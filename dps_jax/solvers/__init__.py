@@ -1,5 +1,6 @@
 """Classical methods: one image in, one image out, nothing trained beforehand."""
 
+from dps_jax.solvers.hammer_stroke import dark_powers, remove_hammer_stroke
 from dps_jax.solvers.mssr import mean_shift, mssr
 from dps_jax.solvers.piecewise_rigid import piecewise_rigid
 from dps_jax.solvers.richardson_lucy import (
@@ -10,7 +11,9 @@ from dps_jax.solvers.richardson_lucy import (
     richardson_lucy_step,
     richardson_lucy_until_explained,
 )
+from dps_jax.solvers.ringing import remove_ringing, ring_powers
 from dps_jax.solvers.rolling_ball import rolling_ball_background, subtract_background
+from dps_jax.solvers.seams import find_seams, fit_tiles, remove_seams
 from dps_jax.solvers.sim_estimation import Stripes, estimate_illumination, noise_to_signal
 from dps_jax.solvers.sim_orders import separate_orders
 from dps_jax.solvers.sim_reconstruction import sim_wiener
@@ -25,8 +28,11 @@ from dps_jax.solvers.wiener import tikhonov, wiener
 __all__ = [
     "Stripes",
     "continue_image",
+    "dark_powers",
     "estimate_illumination",
+    "find_seams",
     "find_waves",
+    "fit_tiles",
     "make_misfit",
     "make_richardson_lucy_step",
     "mean_shift",
@@ -34,11 +40,15 @@ __all__ = [
     "noise_to_signal",
     "piecewise_rigid",
     "poisson_deviance",
+    "remove_hammer_stroke",
+    "remove_ringing",
+    "remove_seams",
     "remove_waves",
     "richardson_lucy",
     "richardson_lucy_oracle",
     "richardson_lucy_step",
     "richardson_lucy_until_explained",
+    "ring_powers",
     "rolling_ball_background",
     "separate_orders",
     "sim_richardson_lucy",

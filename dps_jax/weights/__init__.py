@@ -25,6 +25,7 @@ RELEASED = {
     "sim": "sim.safetensors",
     "artefacts": "artefacts.safetensors",
     "artefact-features": "artefact_features.safetensors",
+    "rings": "rings.safetensors",
     "flow": "flow.safetensors",
 }
 
@@ -44,7 +45,7 @@ class Network:
     sha256: str = ""
 
     def __call__(self, image: Array) -> Array:
-        """Map images ``(b, y, x, c)`` to ``(b, s y, s x, 1)``."""
+        """Map images ``(b, y, x, c)`` to ``(b, s y, s x, 1)``, or what else the module takes."""
         return self.module.apply({"params": self.params}, image)
 
 
@@ -113,10 +114,16 @@ def load_network(*, path: Path | None = None, task: str = "restore") -> Network:
     return Network(module, params, abbe_px, header, sha256)
 
 
+def _sample_shape(module: Any) -> tuple[int, ...]:
+    if isinstance(module, models.RingReader):
+        return (1, module.inputs)
+    side = module.grid_multiple
+    return (1, side, side, getattr(module, "inputs", 1))
+
+
 def _check_arrays(params: Params, module: Any) -> None:
     """Refuse parameters that are not the module's by name, shape and type."""
-    side = module.grid_multiple
-    sample = jnp.zeros((1, side, side, getattr(module, "inputs", 1)))
+    sample = jnp.zeros(_sample_shape(module))
     template = jax.eval_shape(module.init, jax.random.key(0), sample)["params"]
     found, wanted = (
         {
