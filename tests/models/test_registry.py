@@ -33,7 +33,7 @@ def test_every_registered_network_can_be_built():
 
 
 def test_refusals():
-    names = "'artefact_features', 'flow_unet', 'res_u_dbpn', 'res_u_net', 'sim_u_net'"
+    names = "'artefact_features', 'flow_unet', 'res_u_dbpn', 'res_u_net', 'ring_reader', 'sim_u_net'"
     with pytest.raises(ValueError, match=f"expected model to be one of {names}, got 'unet'"):
         build("unet", {})
     with pytest.raises(ValueError, match=r"expected sizes of res_u_dbpn among channels, .*got depth, width"):

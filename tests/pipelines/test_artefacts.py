@@ -24,6 +24,11 @@ def released():
 
 
 @pytest.fixture(scope="module")
+def reader():
+    return load_network(task="rings")
+
+
+@pytest.fixture(scope="module")
 def random_network():
     """An untrained network: its geometry is that of a trained one, its answers are not tame."""
     module = models.build("res_u_net", {"channels": (4, 8)})
@@ -95,37 +100,72 @@ def test_tiled_equals_whole(random_network, rng):
     np.testing.assert_allclose(*outs, atol=1e-5)
 
 
-def test_it_is_linear_in_the_gain(released):
-    image = pair(2, "honeycomb").image
-    one, many = (remove_artefacts(gain * image, released, abbe_px=ABBE_PX) for gain in (1.0, 1024.0))
-    # A power of two: every rounding is the same.
-    np.testing.assert_array_equal(many.image, 1024 * one.image)
+@pytest.mark.parametrize("kind", ["honeycomb", "ringing", "hammer_stroke", "seams"])
+def test_it_is_linear_in_the_gain(kind, released, reader):
+    image = pair(2, kind).image
+    one, many = (
+        remove_artefacts(gain * image, released, abbe_px=ABBE_PX, reader=reader) for gain in (1.0, 1024.0)
+    )
+    # A power of two: every rounding is the same, but of constants that keep from dividing by nothing.
+    np.testing.assert_allclose(many.image, 1024 * one.image, atol=1e-5 * many.image.max())
     assert many.strength == pytest.approx(one.strength, rel=1e-6)
-    odd = remove_artefacts(np.float32(37.3) * image, released, abbe_px=ABBE_PX)
+    odd = remove_artefacts(np.float32(37.3) * image, released, abbe_px=ABBE_PX, reader=reader)
     np.testing.assert_allclose(odd.image / np.float32(37.3), one.image, atol=1e-4)
 
 
-def test_clean_images_are_left_within_one_percent_in_the_mean(released):
+def test_clean_images_are_left_within_one_percent_in_the_mean(released, reader):
     changes = []
     for seed in range(6):
         clean = pair(seed, "none").image
-        cleaned = remove_artefacts(clean, released, abbe_px=ABBE_PX)
+        cleaned = remove_artefacts(clean, released, abbe_px=ABBE_PX, reader=reader)
         changes.append(np.linalg.norm(cleaned.image - clean) / np.linalg.norm(clean))
         assert cleaned.strength == pytest.approx(changes[-1], rel=1e-5, abs=1e-9)
     assert np.mean(changes) < 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_artefacts_fall(kind, released):
-    left, had = 0.0, 0.0
-    for seed in range(3):
-        made = pair(100 + seed, kind)
-        cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX)
-        left += float(np.sum((cleaned.image - made.clean) ** 2) / np.sum(made.clean**2))
-        had += float(np.sum((made.image - made.clean) ** 2) / np.sum(made.clean**2))
-    # The aim, a fifth left in the mean, is met by two kinds, of which three images may leave more; the others fall by
-    # less (experiments/train_artefacts.py has the numbers).
-    assert left < (0.5 if kind in ("speckle", "hot_pixels") else 1.0) * had
+def test_artefacts_fall(kind, released, reader):
+    shares = []
+    for seed in range(100, 106):
+        made = pair(seed, kind, side=128)
+        cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX, reader=reader)
+        shares.append(np.sum((cleaned.image - made.clean) ** 2) / np.sum((made.image - made.clean) ** 2))
+    # The aim, a fifth left in the mean, is met by four kinds over 20 images with a standard error of 0.04
+    # (experiments/train_artefacts.py); of six images the mean may lie 0.15 above it. The others fall by less.
+    met = ("speckle", "hot_pixels", "ringing", "seams")
+    assert np.mean(shares) < (0.35 if kind in met else 1.0)
+
+
+@pytest.mark.parametrize("kind", ["ringing", "hammer_stroke", "seams", "none"])
+def test_light_goes_only_where_setting_to_0_had_added_it(kind, released, reader):
+    errors = []
+    for seed in range(200, 208):
+        made = pair(seed, kind, side=128)
+        cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX, reader=reader)
+        before, after = made.image.sum(dtype=float), cleaned.image.sum(dtype=float)
+        if not any("of the light went" in note for note in cleaned.notes):
+            assert after == pytest.approx(before, rel=2e-4)
+            continue
+        assert kind in ("hammer_stroke", "seams")
+        assert made.image.min() == 0
+        true = made.clean.sum(dtype=float)
+        errors.append((abs(after - true), abs(before - true)))
+    # Not in every image, but in the sum the light comes closer to the true one.
+    assert bool(errors) == (kind in ("hammer_stroke", "seams"))
+    assert not errors or np.sum(errors, axis=0)[0] < np.sum(errors, axis=0)[1]
+
+
+def test_what_was_read_and_found_is_said(released, reader):
+    words = {
+        "seams": "gains and offsets of tiles of",
+        "ringing": "ringing was undone",
+        "hammer_stroke": "noise of",
+    }
+    for kind, expected in words.items():
+        notes = remove_artefacts(
+            pair(101, kind, side=128).image, released, abbe_px=ABBE_PX, reader=reader
+        ).notes
+        assert any(note.startswith(expected) for note in notes), notes
 
 
 def test_strength_and_notes_tell_what_was_done(released):
