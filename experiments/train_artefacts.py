@@ -17,8 +17,8 @@ The aims were 80 % of every artefact and 1 % of a clean image. Met in the mean: 
 a network that looks at a few periods cannot know: trained on 17,000 patches of 64 px it removes 0.20 of stripes, 0.25
 of honeycombs, 0.24 of seams and 0.69 of ringing. Found by their coherence (solvers.stripes), 98 and 90 % of a wave go
 where it is found, which in fields of 26 Abbe periods is in three images of four and in one of two, in larger fields in
-more (--side 256). Of hammer-stroke its true spectrum would be worth 0.72: on crowded structures there is no dark to know
-it by.
+more (--side 256). Of hammer-stroke its true spectrum would be worth 0.72: on crowded structures there is no dark to
+know it by.
 """
 
 from __future__ import annotations
