@@ -13,9 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sparse
 from scipy.ndimage import uniform_filter1d
-from scipy.sparse.linalg import spsolve
 
 from dps_jax import _checks
 from dps_jax.metrics.light import brightness
@@ -104,6 +102,9 @@ def fit_tiles(image: np.ndarray, seams: Seams, *, abbe_px: float) -> Tiles:
     Least squares in which what a pair of sides misses counts by how rough the image is there, and less where no gains
     explain it; gains are expected to differ by 10 % and offsets by 6 % of the image's brightness.
     """
+    from scipy import sparse  # slow to import, and not needed where there are no seams
+    from scipy.sparse.linalg import spsolve
+
     image = np.asarray(image, np.float64)
     light = brightness(np.maximum(image, 0).astype(np.float32), abbe_px=abbe_px)
     down, across = _labels(image.shape[0], seams.rows), _labels(image.shape[1], seams.columns)

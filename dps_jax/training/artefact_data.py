@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.signal import fftconvolve
 
 from dps_jax import _checks
 from dps_jax.optics.psf import airy_psf, default_size
@@ -136,6 +135,8 @@ def _clean(
     rng: np.random.Generator, shape: tuple[int, int], config: ArtefactConfig, families: Sequence[str]
 ) -> np.ndarray:
     """Draw a scene as a super-resolved image shows it."""
+    from scipy.signal import fftconvolve  # brings scipy.stats along, a second that denoising has no use for
+
     margin = default_size(config.abbe_px / config.sharpening[0]) // 2
     withheld = any(name in WITHHELD_FAMILIES for name in families)
     drawn = (scene if withheld else training_scene)(

@@ -16,7 +16,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from dps_jax import _checks, models
 from dps_jax.losses.fidelity import weighted_l2_loss
@@ -200,7 +200,9 @@ def _expected(rng: np.random.Generator, config: DenoiseConfig) -> np.ndarray:
         # Light from outside reaches into a patch: the scene is wider by the kernel's reach.
         wide = (SCALE * side + kernel.shape[0] - 1,) * 2
         scene = structures.training_scene(rng, wide, abbe_px=SCALE * abbe_px)
-        blurred = signal.fftconvolve(scene, kernel, mode="valid")
+        from scipy.signal import fftconvolve  # slow to import, and not needed to denoise
+
+        blurred = fftconvolve(scene, kernel, mode="valid")
         image = np.maximum(blurred.reshape(side, SCALE, side, SCALE).sum((1, 3)), 0.0)
         image *= log_uniform(rng, config.brightness) / max(float(image.max()), 1e-6)
     haze = background.haze(rng, image.shape, abbe_px=abbe_px)
