@@ -22,8 +22,8 @@ know it by.
 
 With --side 256: speckle 0.96, seams 0.88, hot pixels 0.79, hammer-stroke 0.74, stripes 0.73, honeycomb 0.68, ringing
 0.50 and clean images 0.034 +- 0.018. The last two are three fields of 20 in which waves are found that are the sample's
-own hexagonal order (changed by 0.04, 0.16 and 0.35; of ringing the worst is -5.4); of the others ringing falls by 0.80 or
-more.
+own hexagonal order (changed by 0.04, 0.16 and 0.35; of ringing the worst is -5.4); of the others ringing falls by 0.80
+or more.
 """
 
 from __future__ import annotations
