@@ -22,7 +22,7 @@ class RingReader(nn.Module):
 
     Notes
     -----
-    Trained on pairs whose curves are known (``training.ring_data``).
+    Trained on pairs whose curves are known (``training.ring_reader``).
     """
 
     inputs: int = 264

@@ -230,9 +230,7 @@ def _light_lost(image: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
     before, after = float(np.sum(image, dtype=float)), float(np.sum(out, dtype=float))
     if abs(after - before) <= 1e-4 * abs(before):
         return ()
-    return (
-        f"{100 * (1 - after / before):.1f} % of the light went, which setting negative values to 0 had added",
-    )
+    return (f"the light is {100 * (after / before - 1):+.1f} %: setting negative values to 0 had changed it",)
 
 
 def _notes(strength: float, factor: float) -> tuple[str, ...]:

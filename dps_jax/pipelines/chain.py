@@ -17,7 +17,7 @@ import numpy as np
 from dps_jax import _checks
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines import photometry
-from dps_jax.pipelines.artefacts import remove_artefacts
+from dps_jax.pipelines.artefacts import Cleaned, remove_artefacts
 from dps_jax.pipelines.denoise import denoise, noise_share
 from dps_jax.pipelines.restore import Restored, restore
 from dps_jax.weights import Network, load_network
@@ -142,6 +142,14 @@ def denoising_weight(
     return weight, f"denoise on: {measured}; the restoration of the denoised image counts for {weight:.0%}"
 
 
+def _what_was_done(cleaned: list[Cleaned]) -> str:
+    """Return the notes of the first changed plane but for how much of it was changed, which is said of all."""
+    first = next(c for c in cleaned if c.strength > 0)
+    done = [note for note in first.notes if "was taken for artefacts" not in note]
+    plane = "" if len(cleaned) == 1 else f" (in plane {cleaned.index(first) + 1})"
+    return "".join(f"; {note}" for note in done) + (plane if done else "")
+
+
 def _without_artefacts(
     image: np.ndarray, system: OpticalSystem, artefacts: str, background: float | None
 ) -> tuple[np.ndarray | None, str]:
@@ -163,5 +171,5 @@ def _without_artefacts(
     out = np.stack([c.image for c in cleaned]) + np.float32(level)
     return (
         out if image.ndim == 3 else out[0],
-        f"artefacts on: {strength:.1%} of the image was taken for artefacts and changed",
+        f"artefacts on: {strength:.1%} of the image was taken for artefacts and changed{_what_was_done(cleaned)}",
     )

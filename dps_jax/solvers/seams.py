@@ -197,7 +197,7 @@ def _gaps(image: np.ndarray) -> np.ndarray:
 
 
 def _usual_gap(gaps: np.ndarray, lines: np.ndarray, *, unknown: float) -> np.ndarray:
-    """Return the size of the gaps two and three lines off, which share no pixel pair with the line, ``(lines, x)``."""
+    """Return the size of the gaps two and three lines off, which do not reach across the line, ``(lines, x)``."""
     near = np.stack(
         [np.pad(gaps, ((3, 3), (0, 0)), constant_values=np.nan)[lines + 3 + d] for d in (-3, -2, 2, 3)]
     )

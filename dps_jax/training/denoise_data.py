@@ -193,6 +193,8 @@ def _kernel(step: int) -> tuple[float, np.ndarray]:
 
 def _expected(rng: np.random.Generator, config: DenoiseConfig) -> np.ndarray:
     """Draw a noise-free camera image above its pedestal, in units of brightness."""
+    from scipy.signal import fftconvolve  # slow to import, and not needed to denoise
+
     abbe_px, kernel = _kernel(round(np.log(log_uniform(rng, config.abbe_px)) / _ABBE_STEP))
     side = config.patch_px
     image = np.zeros((side, side), np.float32)
@@ -200,8 +202,6 @@ def _expected(rng: np.random.Generator, config: DenoiseConfig) -> np.ndarray:
         # Light from outside reaches into a patch: the scene is wider by the kernel's reach.
         wide = (SCALE * side + kernel.shape[0] - 1,) * 2
         scene = structures.training_scene(rng, wide, abbe_px=SCALE * abbe_px)
-        from scipy.signal import fftconvolve  # slow to import, and not needed to denoise
-
         blurred = fftconvolve(scene, kernel, mode="valid")
         image = np.maximum(blurred.reshape(side, SCALE, side, SCALE).sum((1, 3)), 0.0)
         image *= log_uniform(rng, config.brightness) / max(float(image.max()), 1e-6)
