@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dps_jax.losses.perceptual import feature_loss
-from dps_jax.training import loop, steps
+from dps_jax.training import loop
 from dps_jax.training.artefact_data import ArtefactConfig, make_batches
-from dps_jax.training.pairs import Term
+from dps_jax.training.pairs import Term, train_with
 from dps_jax.typing import Array, Params, Scalars
 
 
@@ -49,20 +49,7 @@ def train_features(
     """
     if not config.single:
         raise ValueError("expected images of one family each (single=True), so that it can be named")
-    optimizer = steps.make_optimizer(config.optimizer, config.steps)
-    shape = (1, config.patch_px, config.patch_px, 1)
-    return loop.run(
-        config,
-        Path(folder),
-        make_batch=make_batches(config),
-        initial_state=lambda: steps.first_state(
-            jax.random.key(config.seed), module, optimizer, shape, average=config.optimizer.ema_decay > 0
-        ),
-        make_step=lambda mesh: steps.step_of(
-            make_label_loss(module), optimizer, mesh=mesh, ema_decay=config.optimizer.ema_decay
-        ),
-        report=report,
-    )
+    return train_with(config, folder, module, make_batches(config), make_label_loss(module), report=report)
 
 
 def layer_weights(module: Any, params: Params, images: np.ndarray) -> tuple[float, ...]:

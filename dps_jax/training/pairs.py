@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -129,20 +129,50 @@ def train_pairs(
     make_batch
         ``batch(step)``, a function of the config and the step alone.
     """
-    optimizer = steps.make_optimizer(config.optimizer, config.steps)
+    return train_with(
+        config, folder, module, make_batch, make_pair_loss(config, module, extra=extra), report=report
+    )
+
+
+class Recipe(loop.Schedule, Protocol):
+    """What :func:`train_with` must know of a config, which is a dataclass."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """The optimiser."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the first weights."""
+        ...
+
+
+def train_with(
+    config: Recipe,
+    folder: Path,
+    module: Any,
+    make_batch: Callable[[int], data.Batch],
+    loss: Any,
+    *,
+    report: loop.Report | None = None,
+) -> Params:
+    """Run or resume the training of ``module`` by any loss; as :func:`train_pairs`.
+
+    Parameters
+    ----------
+    loss
+        ``loss(params, batch) -> (loss, diagnostics)``, of batches whose ``input`` the module takes.
+    """
+    optimizer, decay = steps.make_optimizer(config.optimizer, config.steps), config.optimizer.ema_decay
     shape = (1, *make_batch(0)["input"].shape[1:])
     return loop.run(
         config,
         Path(folder),
         make_batch=make_batch,
         initial_state=lambda: steps.first_state(
-            jax.random.key(config.seed), module, optimizer, shape, average=config.optimizer.ema_decay > 0
+            jax.random.key(config.seed), module, optimizer, shape, average=decay > 0
         ),
-        make_step=lambda mesh: steps.step_of(
-            make_pair_loss(config, module, extra=extra),
-            optimizer,
-            mesh=mesh,
-            ema_decay=config.optimizer.ema_decay,
-        ),
+        make_step=lambda mesh: steps.step_of(loss, optimizer, mesh=mesh, ema_decay=decay),
         report=report,
     )

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dps_jax import _checks
 from dps_jax.solvers.hammer_stroke import dark_powers
 from dps_jax.solvers.ringing import RADII, ring_powers
-from dps_jax.training import data, loop, steps
+from dps_jax.training import data, loop
 from dps_jax.training.config import OptimizerConfig
+from dps_jax.training.pairs import train_with
 from dps_jax.typing import Array, Params, Scalars
 
 
@@ -89,17 +89,4 @@ def train_reader(
         answer = module.apply({"params": params}, batch["input"])
         return jnp.mean((answer - batch["target"]) ** 2), {}
 
-    optimizer = steps.make_optimizer(config.optimizer, config.steps)
-    shape = (1, bank["measures"].shape[1])
-    return loop.run(
-        config,
-        Path(folder),
-        make_batch=make_batch,
-        initial_state=lambda: steps.first_state(
-            jax.random.key(config.seed), module, optimizer, shape, average=config.optimizer.ema_decay > 0
-        ),
-        make_step=lambda mesh: steps.step_of(
-            loss, optimizer, mesh=mesh, ema_decay=config.optimizer.ema_decay
-        ),
-        report=report,
-    )
+    return train_with(config, folder, module, make_batch, loss, report=report)

@@ -89,3 +89,18 @@ def test_artefacts_are_looked_for_in_reconstructions_only(network, rng):
     mended = chain.intermediates["without_artefacts"]
     assert np.sum((mended - clean) ** 2) < np.sum((spoilt - clean) ** 2)
     assert mended.sum() == pytest.approx(spoilt.sum(), rel=1e-4)
+
+
+def test_the_log_names_what_was_found(network):
+    from dps_jax.synthetic.artefacts import ARTEFACTS
+
+    system = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=32.5, modulation=1.9)
+    abbe_px = float(system.abbe_px) * 1.9
+    clean = acquire(3001, system, shape=(128, 128), photons=3000).expected.astype(np.float32)
+    spoilt = ARTEFACTS["seams"](np.random.default_rng(1), clean, abbe_px=abbe_px, strength=0.15)
+    one = run_chain(spoilt, system, network, background=0.0, artefacts="auto").decisions[0]
+    assert "; gains and offsets of tiles of" in one
+    assert "in plane" not in one
+    # Dark planes hold nothing to change: the first that is changed is named.
+    stack = run_chain(np.stack([0 * spoilt, spoilt]), system, network, background=0.0, artefacts="auto")
+    assert stack.decisions[0].endswith("(in plane 2)")
