@@ -28,7 +28,8 @@ from dps_jax.solvers.hammer_stroke import remove_hammer_stroke
 from dps_jax.solvers.ringing import RADII, remove_ringing
 from dps_jax.solvers.seams import BELIEVED as SEAMS_BELIEVED
 from dps_jax.solvers.seams import find_seams, fit_tiles, remove_seams
-from dps_jax.solvers.stripes import BELIEVED, Wave, find_waves, remove_waves
+from dps_jax.solvers.stripes import BELIEVED, find_waves
+from dps_jax.solvers.waves import Wave, remove_waves
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 

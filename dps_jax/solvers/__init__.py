@@ -20,9 +20,10 @@ from dps_jax.solvers.sim_reconstruction import sim_wiener
 from dps_jax.solvers.sim_refinement import make_misfit
 from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
 from dps_jax.solvers.sparse_hessian import sparse_continuous, sparse_hessian
-from dps_jax.solvers.stripes import find_waves, remove_waves
+from dps_jax.solvers.stripes import find_waves
 from dps_jax.solvers.surroundings import continue_image
 from dps_jax.solvers.variation import variation_divergence
+from dps_jax.solvers.waves import remove_waves
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [

@@ -1,8 +1,9 @@
-"""Waves that multiply an image: the stripes and honeycombs of SIM, found by their coherence and divided out (NumPy).
+"""The waves that SIM leaves over an image, its stripes and honeycombs, found by their coherence (NumPy).
 
 A pattern that was left in a reconstruction is the same wave all over the image; structure of the same period is not. So
 a wave is told from structure by what a small window cannot show: how far its peak stands out of the ring of the
-spectrum that it lies in, and how alike its amplitude and phase are in separate parts of the image.
+spectrum that it lies in, and how alike its amplitude and phase are in separate parts of the image. Samples that are
+ordered have such waves, too; whose a wave is, ``wave_origin`` tells.
 
 Sources: Demmerle et al. 2017 (the residues of SIM patterns), Wicker 2013 (that the frequency of a multiplied wave is
 found as a peak beside the spectrum's own).
@@ -12,24 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import maximum_filter
 
 from dps_jax import _checks
-from dps_jax.metrics.light import brightness
+from dps_jax.solvers.wave_origin import laid_over
+from dps_jax.solvers.waves import Wave, block_sums, contrast_of, phases
 
-# Evidence (ratio to the ring times coherence) from which on a wave is believed. Four of 240 clean images of 26 periods
-# hold that much, all of regular samples; set on seeds that no score uses.
+# Evidence (ratio to the ring times coherence) from which on a wave is believed. Of 120 clean images of 26 periods of
+# all families two hold that much and more that is not told to be the sample's own; set on seeds that no score uses.
 BELIEVED = 80.0
-# Of three waves, 60 degrees apart, each needs less: chance does not make three. Pores in a loose hexagonal order do.
-_THREE = 0.5
-# What is deeper is taken for structure, and the search ends: one wave, and each of three.
-_DEEPEST = {1: 0.6, 3: 0.35}
+# Of three waves, 60 degrees apart, each needs less: chance does not make three.
+_THREE = 0.2
 # A sample that is regular itself, a grating or a lattice, has coherent waves of longer periods, too, than any pattern
-# has; then nothing is done. Evidence there is below 8 in most images without.
+# has; there is reason to doubt the others then. Evidence there is below 8 in most images without.
 _COARSE, _REGULAR = (0.15, 0.5), 15.0
 # Cycles per Abbe period that are searched: a pattern is as fine as the objective passes it, or somewhat coarser.
 BAND = (0.5, 1.1)
@@ -38,36 +37,12 @@ _PAD = 2  # of the spectrum, for a first guess within a quarter of a resolution 
 _CANDIDATES = 8
 _BLOCK_ABBE, _BLOCKS = 6.4, (4, 16)
 _LEAST_BLOCKS = 2.5  # so many at least must hold light
-_SMOOTH_ABBE = 1.0  # what the contrast is relative to
-_DARK = 0.1  # of the image's brightness: below, contrast counts for less
-_LEAST_FACTOR = 0.3
 
 _Peak = tuple[float, float, float]  # cycles per px along y and x, evidence
 
 
-@dataclass(frozen=True)
-class Wave:
-    """``cosine cos(2 pi k r) + sine sin(2 pi k r)`` of the image's light; ``k`` in cycles per px, ``r`` in px."""
-
-    ky: float
-    kx: float
-    cosine: float
-    sine: float
-    evidence: float
-
-    @property
-    def depth(self) -> float:
-        """Amplitude relative to the image."""
-        return math.hypot(self.cosine, self.sine)
-
-    @property
-    def period_px(self) -> float:
-        """Distance from crest to crest."""
-        return 1 / math.hypot(self.ky, self.kx)
-
-
-def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: float = BELIEVED) -> list[Wave]:
-    """Find the waves that multiply an image, the strongest first.
+def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 9, believed: float = BELIEVED) -> list[Wave]:
+    """Find the waves that were laid over an image, the strongest first.
 
     Parameters
     ----------
@@ -76,14 +51,15 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: fl
     abbe_px
         Abbe period in px of the image that was super-resolved; sets where waves are looked for.
     most
-        Waves to look for; a honeycomb is three.
+        Waves to look for, those of an ordered sample among them; a honeycomb is three.
     believed
         Least evidence; see the module.
 
     Returns
     -------
-    The waves; none in an image whose sides are less than 26 Abbe periods, in which there is too little to tell, and
-    none where the sample itself is regular, or looks like it.
+    The waves, each with the smoothing of the light that it follows; none in an image whose sides are less than 26 Abbe
+    periods, in which there is too little to tell. Waves of a sample that is ordered itself are told from them by
+    ``wave_origin``; a grating that fills a small field, bars of one period and nothing else, is not surely told.
 
     Raises
     ------
@@ -96,55 +72,31 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 6, believed: fl
     _checks.positive("believed", believed)
     if min(_blocks(np.shape(image), abbe_px)) < _BLOCKS[0]:
         return []
-    contrast, weight = _contrast(np.asarray(image, np.float64), abbe_px)
+    image = np.asarray(image, np.float64)
+    contrast, weight = contrast_of(image, abbe_px=abbe_px)
     if contrast is None:
         return []
-    if any(evidence >= _REGULAR for _, _, evidence in _Search(contrast, weight, abbe_px, _COARSE).tops()):
-        return []
-    found: list[_Peak] = []
+    regular = any(evidence >= _REGULAR for *_, evidence in _Search(contrast, weight, abbe_px, _COARSE).tops())
+    sets: list[list[_Peak]] = []
     fits = np.zeros(0)
     rest = contrast
-    while len(found) < most:
+    while len(found := [wave for peaks in sets for wave in peaks]) < most:
         new = _Search(rest, weight, abbe_px, BAND).strongest(believed)
         new = [wave for wave in new if not _known(wave, found, contrast.shape)]
         if not new or len(found) + len(new) > most:
             break
-        found += new
+        sets += [new] if len(new) == 3 else [[wave] for wave in new]
         # All together: waves that are found one after another are not quite orthogonal.
-        fits, rest = _fit(contrast, weight, found)
-    pairs = fits.reshape(-1, 2)
-    return [Wave(ky, kx, float(c), float(s), e) for (ky, kx, e), (c, s) in zip(found, pairs, strict=True)]
+        fits, rest = _fit(contrast, weight, [*found, *new])
+    pairs = iter(fits.reshape(-1, 2).tolist())
+    waves = [[_wave(peak, *next(pairs)) for peak in peaks] for peaks in sets]
+    blocks = _blocks(contrast.shape, abbe_px)
+    return laid_over(image, waves, abbe_px=abbe_px, blocks=blocks, regular=regular)
 
 
-def modulation(waves: list[Wave], shape: tuple[int, int]) -> np.ndarray:
-    """Return the sum of waves on ``shape`` pixels."""
-    total = np.zeros(shape)
-    for wave in waves:
-        rows, columns = _phases(wave.ky, wave.kx, shape)
-        turned = rows[:, None] * columns[None, :]
-        total += wave.cosine * turned.real + wave.sine * turned.imag
-    return total
-
-
-def remove_waves(image: np.ndarray, waves: list[Wave]) -> np.ndarray:
-    """Divide an image ``(y, x)`` by ``1 + modulation``, or 0.3 where that is less; its sum is kept."""
-    image = np.asarray(image)
-    if not waves:
-        return image.astype(np.float32)
-    shape = (image.shape[0], image.shape[1])
-    out = image / np.maximum(1 + modulation(waves, shape), _LEAST_FACTOR)
-    before, after = float(np.sum(image, dtype=float)), float(np.sum(out, dtype=float))
-    return (out * (before / after if before > 0 and after > 0 else 1.0)).astype(np.float32)
-
-
-def _contrast(image: np.ndarray, abbe_px: float) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the image relative to its surroundings, and how much each pixel counts: bright ones 1, dark ones 0."""
-    light = np.maximum(image, 0)
-    floor = _DARK * brightness(light.astype(np.float32), abbe_px=abbe_px)
-    if not floor > 0:
-        return None, light
-    smooth = gaussian_filter(light, _SMOOTH_ABBE * abbe_px, mode="reflect")
-    return (image - smooth) / (smooth + floor), smooth / (smooth + floor)
+def _wave(peak: _Peak, cosine: float, sine: float) -> Wave:
+    ky, kx, evidence = peak
+    return Wave(ky, kx, cosine, sine, evidence)
 
 
 class _Search:
@@ -189,16 +141,9 @@ class _Search:
             # A wave by itself may be one of three, but three are no reason to believe in one.
             for waves, evidence in (([first], first[2]), (three, together)):
                 share = evidence / believed
-                if share < best_share or len(waves) < len(best):
-                    continue
-                if not self._shallow(waves):
-                    return []
-                best, best_share = waves, share
+                if share >= best_share and len(waves) >= len(best):
+                    best, best_share = waves, share
         return best
-
-    def _shallow(self, waves: list[_Peak]) -> bool:
-        fits, _ = _fit(self.contrast, self.weight, waves)
-        return bool(np.mean(np.hypot(fits[::2], fits[1::2])) <= _DEEPEST[len(waves)])
 
 
 def _blocks(shape: tuple[int, ...], abbe_px: float) -> list[int]:
@@ -234,11 +179,6 @@ def _known(wave: _Peak, found: list[_Peak], shape: tuple[int, ...]) -> bool:
     return any(math.hypot((wave[0] - ky) * shape[0], (wave[1] - kx) * shape[1]) < 1.0 for ky, kx, _ in found)
 
 
-def _phases(ky: float, kx: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = (np.exp(2j * np.pi * k * np.arange(n)) for k, n in zip((ky, kx), shape, strict=True))
-    return rows, columns
-
-
 def _refined(tapered: np.ndarray, ky: float, kx: float) -> tuple[float, float]:
     """Climb from a point of the spectrum's grid to the top beside it, to a thousandth of a resolution element."""
     shape = (tapered.shape[0], tapered.shape[1])
@@ -246,8 +186,8 @@ def _refined(tapered: np.ndarray, ky: float, kx: float) -> tuple[float, float]:
     while reach > 1e-3:
         steps = np.linspace(-reach, reach, 5)
         ys, xs = ky + steps / shape[0], kx + steps / shape[1]
-        rows = np.stack([_phases(y, 0, shape)[0] for y in ys]).conj()
-        columns = np.stack([_phases(0, x, shape)[1] for x in xs], axis=1).conj()
+        rows = np.stack([phases(y, 0, shape)[0] for y in ys]).conj()
+        columns = np.stack([phases(0, x, shape)[1] for x in xs], axis=1).conj()
         i, j = np.unravel_index(np.argmax(np.abs(rows @ tapered @ columns)), (5, 5))
         ky, kx, reach = float(ys[i]), float(xs[j]), reach / 2
     return ky, kx
@@ -255,9 +195,9 @@ def _refined(tapered: np.ndarray, ky: float, kx: float) -> tuple[float, float]:
 
 def _coherence(contrast: np.ndarray, weight: np.ndarray, ky: float, kx: float, blocks: list[int]) -> float:
     """Return the wave's amplitude over its error, as its scatter from block to block tells it."""
-    rows, columns = _phases(ky, kx, contrast.shape)
+    rows, columns = phases(ky, kx, contrast.shape)
     seen = 2 * weight * contrast * (rows.conj()[:, None] * columns.conj()[None, :])
-    shares, sums = _block_sums(weight**2, blocks), _block_sums(seen, blocks)
+    shares, sums = block_sums(weight**2, blocks), block_sums(seen, blocks)
     if not shares.sum() ** 2 > _LEAST_BLOCKS * np.sum(shares**2):
         return 0.0  # one spot is coherent with itself
     mean = sums.sum() / float(shares.sum())
@@ -265,16 +205,11 @@ def _coherence(contrast: np.ndarray, weight: np.ndarray, ky: float, kx: float, b
     return float(abs(mean) * shares.sum() / math.sqrt(max(float(scatter), 1e-30)))
 
 
-def _block_sums(values: np.ndarray, blocks: list[int]) -> np.ndarray:
-    edges = [np.arange(count) * n // count for n, count in zip(values.shape, blocks, strict=True)]
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, edges[0], axis=0), edges[1], axis=1)).ravel()
-
-
 def _fit(contrast: np.ndarray, weight: np.ndarray, found: list[_Peak]) -> tuple[np.ndarray, np.ndarray]:
     """Fit all waves to the contrast at once; return cosine and sine of each, and what is left."""
     columns = []
     for ky, kx, _ in found:
-        rows, across = _phases(ky, kx, contrast.shape)
+        rows, across = phases(ky, kx, contrast.shape)
         wave = weight * (rows[:, None] * across[None, :])
         columns += [wave.real.ravel(), wave.imag.ravel()]
     basis = np.stack(columns)

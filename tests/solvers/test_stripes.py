@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from dps_jax.solvers.stripes import find_waves, modulation, remove_waves
+from dps_jax.solvers.stripes import find_waves
+from dps_jax.solvers.waves import Wave, modulation, remove_waves
 from dps_jax.synthetic.artefacts import honeycomb
 from dps_jax.synthetic.structures import TRAINING_FAMILIES, WITHHELD_FAMILIES
 from dps_jax.training.artefact_data import ArtefactConfig, example
@@ -56,8 +57,6 @@ def test_a_modulation_is_its_own_formula():
 
 
 def find_waves_of(ky, kx, depth, phase):
-    from dps_jax.solvers.stripes import Wave
-
     return [Wave(ky, kx, depth * np.cos(phase), depth * np.sin(phase), 1e3)]
 
 
