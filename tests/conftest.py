@@ -6,6 +6,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     # Threaded products on the CPU do not repeat to the bit; the command line switches them off too.
     " --xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false"
 )
+# As on the command line: two workers whose NumPy has threads of its own fight for the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import tempfile
 from pathlib import Path

@@ -28,7 +28,7 @@ from dps_jax.solvers.hammer_stroke import remove_hammer_stroke
 from dps_jax.solvers.ringing import RADII, remove_ringing
 from dps_jax.solvers.seams import BELIEVED as SEAMS_BELIEVED
 from dps_jax.solvers.seams import find_seams, fit_tiles, remove_seams
-from dps_jax.solvers.stripes import BELIEVED, find_waves
+from dps_jax.solvers.stripes import find_waves
 from dps_jax.solvers.waves import Wave, remove_waves
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
@@ -112,14 +112,16 @@ def remove_artefacts(
         return unit, plane, run_network(plane, network, tile_px=tile_px)
 
     unit, plane, answer = seen(whole)
+    noise = False
     if reader is not None:
         rings = read_rings(plane, answer, reader, abbe_px=abbe_px * factor)
-        even, found = _remove_rings(whole, rings, abbe_px=abbe_px)
+        even, found, noise = _remove_rings(whole, rings, abbe_px=abbe_px)
         if found:
             whole, about = even, (*about, *found)
             unit, plane, answer = seen(whole)
     change = answer - plane
-    share = gate(change, plane, abbe_px=network.abbe_px)
+    # Where there is noise everywhere, there is no place that the network should leave alone.
+    share = np.ones_like(plane) if noise else gate(change, plane, abbe_px=network.abbe_px)
     made, where = (_resampled(i, 1 / factor, image.shape) for i in (share * change, share))
     out = whole + np.float32(unit) * _without_sum(made, where)
     strength = float(np.linalg.norm(out - image) / np.linalg.norm(image))
@@ -140,20 +142,25 @@ def _remove_what_is_everywhere(image: np.ndarray, *, abbe_px: float) -> tuple[np
     return remove_waves(image, waves), (*about, *map(_about, waves))
 
 
-def _remove_rings(image: np.ndarray, rings: Rings, *, abbe_px: float) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Undo ringing, or take hammer-stroke off, whichever is the plainer, where one of them is plain enough."""
+def _remove_rings(
+    image: np.ndarray, rings: Rings, *, abbe_px: float
+) -> tuple[np.ndarray, tuple[str, ...], bool]:
+    """Undo ringing, or take hammer-stroke off, whichever is the plainer, where one of them is plain enough.
+
+    The last of the answers is whether hammer-stroke was taken off.
+    """
     raised, excess = rings.raised.max() / RAISED, rings.excess.max() / EXCESS
     if max(raised, excess) < 1:
-        return image, ()
+        return image, (), False
     if raised >= excess:
         at, most = RADII[rings.raised.argmax()], np.exp(rings.raised.max())
-        return remove_ringing(image, rings.raised, abbe_px=abbe_px), (
-            f"ringing was undone: frequencies about {at:.2f} per Abbe period had been raised {most:.1f} times",
+        said = (
+            f"ringing was undone: frequencies about {at:.2f} per Abbe period had been raised {most:.1f} times"
         )
+        return remove_ringing(image, rings.raised, abbe_px=abbe_px), (said,), False
     at, most = RADII[rings.excess.argmax()], np.exp(rings.excess.max())
-    return remove_hammer_stroke(image, rings.excess, abbe_px=abbe_px), (
-        f"noise of {at:.2f} cycles per Abbe period was taken off, which has {most:.0f} times the power of what is dark",
-    )
+    said = f"noise of {at:.2f} cycles per Abbe period was taken off, {most:.0f} times the power of what else is dark"
+    return remove_hammer_stroke(image, rings.excess, abbe_px=abbe_px), (said,), True
 
 
 def unit_of(image: np.ndarray, *, abbe_px: float) -> float:
@@ -222,8 +229,8 @@ def _resampled(image: np.ndarray, factor: float, shape: tuple[int, ...]) -> np.n
 
 def _about(wave: Wave) -> str:
     return (
-        f"stripes of {wave.period_px:.2f} px, {100 * wave.depth:.0f} % deep, were divided out "
-        f"(evidence {wave.evidence:.0f} where {BELIEVED:.0f} is believed)"
+        f"stripes of {wave.period_px:.2f} px, {100 * wave.depth:.0f} % deep, were taken out "
+        f"(evidence {wave.evidence:.0f})"
     )
 
 

@@ -25,8 +25,9 @@ from dps_jax.solvers.waves import Wave, block_sums, contrast_of, phases
 # Evidence (ratio to the ring times coherence) from which on a wave is believed. Of 120 clean images of 26 periods of
 # all families two hold that much and more that is not told to be the sample's own; set on seeds that no score uses.
 BELIEVED = 80.0
-# Of three waves, 60 degrees apart, each needs less: chance does not make three.
-_THREE = 0.2
+# Of three waves, 60 degrees apart, each needs less: chance does not make three. A lattice in patches does, and the more
+# of them there are, the more evidence it has: so much for each side of the blocks, of which there are four at least.
+_THREE = 0.05
 # A sample that is regular itself, a grating or a lattice, has coherent waves of longer periods, too, than any pattern
 # has; there is reason to doubt the others then. Evidence there is below 8 in most images without.
 _COARSE, _REGULAR = (0.15, 0.5), 15.0
@@ -134,10 +135,11 @@ class _Search:
         """Return the wave that stands out most, or the three of a honeycomb, if they are to be believed."""
         best: list[_Peak] = []
         best_share = 1.0
+        share_of_three = _THREE * math.sqrt(math.prod(self.blocks))
         for first in self.tops():
             turned = [self.peak(*_turned(first[0], first[1], angle)) for angle in (math.pi / 3, -math.pi / 3)]
             three = [first, *turned]
-            together = math.exp(sum(math.log(max(p[2], 1e-9)) for p in three) / 3) / _THREE
+            together = math.exp(sum(math.log(max(p[2], 1e-9)) for p in three) / 3) / share_of_three
             # A wave by itself may be one of three, but three are no reason to believe in one.
             for waves, evidence in (([first], first[2]), (three, together)):
                 share = evidence / believed
@@ -181,14 +183,14 @@ def _known(wave: _Peak, found: list[_Peak], shape: tuple[int, ...]) -> bool:
 
 def _refined(tapered: np.ndarray, ky: float, kx: float) -> tuple[float, float]:
     """Climb from a point of the spectrum's grid to the top beside it, to a thousandth of a resolution element."""
-    shape = (tapered.shape[0], tapered.shape[1])
+    values = tapered.astype(complex)
+    y, x = (-2j * np.pi * np.arange(n) for n in values.shape)
     reach = 0.5
     while reach > 1e-3:
         steps = np.linspace(-reach, reach, 5)
-        ys, xs = ky + steps / shape[0], kx + steps / shape[1]
-        rows = np.stack([phases(y, 0, shape)[0] for y in ys]).conj()
-        columns = np.stack([phases(0, x, shape)[1] for x in xs], axis=1).conj()
-        i, j = np.unravel_index(np.argmax(np.abs(rows @ tapered @ columns)), (5, 5))
+        ys, xs = ky + steps / len(y), kx + steps / len(x)
+        sizes = np.abs(np.exp(np.outer(ys, y)) @ values @ np.exp(np.outer(x, xs)))
+        i, j = np.unravel_index(np.argmax(sizes), sizes.shape)
         ky, kx, reach = float(ys[i]), float(xs[j]), reach / 2
     return ky, kx
 

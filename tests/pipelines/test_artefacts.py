@@ -63,18 +63,18 @@ def pair(seed, kind, side=96):
     return example(np.random.default_rng(seed), (side, side), CONFIG, families=WITHHELD_FAMILIES, kind=kind)
 
 
-def test_stripes_are_divided_out_and_said(released):
+def test_stripes_are_taken_out_and_said(released):
     """Of a wave that is found nine tenths go: what its phase and depth are off by is a tenth of it or less."""
     found = 0
-    for seed in range(1, 7):
+    for seed in range(1, 4):
         made = pair(seed, "stripes", side=256)
         cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX)
-        if any("divided out" in note for note in cleaned.notes):
+        if any("taken out" in note for note in cleaned.notes):
             found += 1
             left = np.sum((cleaned.image - made.clean) ** 2) / np.sum((made.image - made.clean) ** 2)
             assert left < 0.1
             assert cleaned.image.sum(dtype=float) == pytest.approx(made.image.sum(dtype=float), rel=1e-5)
-    assert found >= 3
+    assert found >= 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
