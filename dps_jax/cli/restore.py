@@ -84,8 +84,8 @@ class Arguments:
     denoise: str = "auto"
     """off; auto, where noise makes most of the contrast; or strong: always, and nothing but the denoised image."""
     artefacts: str = "off"
-    """off; or auto: in images that were reconstructed (--modulation above 1), look for speckle, hot pixels, ringing and
-    waves, and remove them; for images in which you see them."""
+    """off; or auto: in images that were reconstructed (--modulation above 1), look for speckle, hot pixels, ringing,
+    seams, hammer-stroke and stripes, and remove them; for images in which you see them."""
     keep_intermediates: bool = False
     """Also write the images between input and result, as RESULT_denoised.tif and RESULT_without_artefacts.tif."""
     memory_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None

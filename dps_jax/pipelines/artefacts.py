@@ -5,7 +5,7 @@ at a few periods cannot see. The rule is found (``solvers.seams``, ``solvers.str
 (``rings``), and undone. For the rest there is a network that was shown their like. It answers with the image as it
 would have it. How much of its change is made is decided place by place: where the change is no more than what the
 network also does to clean images, none of it (:func:`gate`). What an image is left with where nothing is found is then
-the image itself, to the last bit.
+the image itself, to the last bit. Only where hammer-stroke was read, which is everywhere, all of the change is made.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def remove_artefacts(
 
     Returns
     -------
-    The image, with as many photons as before, and how much was changed. The light of what the network removes is spread
-    evenly over where it was: a level far below that of an artefact, above what was there. One exception: where seams
-    or hammer-stroke are removed from an image whose negative values had been set to 0, the light that this had added
-    goes too, and a note says how much.
+    The image, with as many photons as before, and how much was changed. The light of what the network removes is
+    spread evenly over where it was, or after hammer-stroke over the image: a level far below that of an artefact,
+    above what was there. One exception: where seams or hammer-stroke are removed from an image whose negative values
+    had been set to 0, the light that this had added goes too, and a note says how much.
 
     Raises
     ------

@@ -64,7 +64,7 @@ def run_chain(
         ``"off"``, ``"auto"`` or ``"strong"``: the denoised image takes the place of the image.
     artefacts
         ``"off"`` or ``"auto"``: look for those of reconstructions and remove them. It also changes one clean image in
-        five, by a few percent (``experiments/train_artefacts.py``): for images in which artefacts are seen.
+        three to five, by a few percent (``experiments/train_artefacts.py``): for images in which artefacts are seen.
     gain, offset, background
         As :func:`dps_jax.pipelines.restore.restore`; the noise follows from the first two.
     **options

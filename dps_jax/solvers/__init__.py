@@ -23,11 +23,12 @@ from dps_jax.solvers.sparse_hessian import sparse_continuous, sparse_hessian
 from dps_jax.solvers.stripes import find_waves
 from dps_jax.solvers.surroundings import continue_image
 from dps_jax.solvers.variation import variation_divergence
-from dps_jax.solvers.waves import remove_waves
+from dps_jax.solvers.waves import Wave, remove_waves
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [
     "Stripes",
+    "Wave",
     "continue_image",
     "dark_powers",
     "estimate_illumination",

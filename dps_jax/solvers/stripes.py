@@ -25,8 +25,8 @@ from dps_jax.solvers.waves import Wave, block_sums, contrast_of, phases
 # Evidence (ratio to the ring times coherence) from which on a wave is believed. Of 120 clean images of 26 periods of
 # all families two hold that much and more that is not told to be the sample's own; set on seeds that no score uses.
 BELIEVED = 80.0
-# Of three waves, 60 degrees apart, each needs less: chance does not make three. A lattice in patches does, and the more
-# of them there are, the more evidence it has: so much for each side of the blocks, of which there are four at least.
+# The geometric mean of three waves, 60 degrees apart, is divided by 0.05 times the root of the number of blocks: chance
+# does not make three, so that less is wanted of them, but a lattice in patches does, and the more of them the more.
 _THREE = 0.05
 # A sample that is regular itself, a grating or a lattice, has coherent waves of longer periods, too, than any pattern
 # has; there is reason to doubt the others then. Evidence there is below 8 in most images without.
@@ -77,27 +77,26 @@ def find_waves(image: np.ndarray, *, abbe_px: float, most: int = 9, believed: fl
     contrast, weight = contrast_of(image, abbe_px=abbe_px)
     if contrast is None:
         return []
-    regular = any(evidence >= _REGULAR for *_, evidence in _Search(contrast, weight, abbe_px, _COARSE).tops())
-    sets: list[list[_Peak]] = []
+    found: list[_Peak] = []
     fits = np.zeros(0)
     rest = contrast
-    while len(found := [wave for peaks in sets for wave in peaks]) < most:
-        new = _Search(rest, weight, abbe_px, BAND).strongest(believed)
-        new = [wave for wave in new if not _known(wave, found, contrast.shape)]
+    while True:
+        new = _Search(rest, weight, abbe_px, BAND).strongest(believed, found)
         if not new or len(found) + len(new) > most:
             break
-        sets += [new] if len(new) == 3 else [[wave] for wave in new]
+        found += new
         # All together: waves that are found one after another are not quite orthogonal.
-        fits, rest = _fit(contrast, weight, [*found, *new])
-    pairs = iter(fits.reshape(-1, 2).tolist())
-    waves = [[_wave(peak, *next(pairs)) for peak in peaks] for peaks in sets]
+        fits, rest = _fit(contrast, weight, found)
+    if not found:
+        return []
+    waves = [
+        Wave(ky, kx, float(cosine), float(sine), evidence)
+        for (ky, kx, evidence), (cosine, sine) in zip(found, fits.reshape(-1, 2), strict=True)
+    ]
+    coarse = _Search(contrast, weight, abbe_px, _COARSE).tops()
+    regular = any(evidence >= _REGULAR for *_, evidence in coarse)
     blocks = _blocks(contrast.shape, abbe_px)
     return laid_over(image, waves, abbe_px=abbe_px, blocks=blocks, regular=regular)
-
-
-def _wave(peak: _Peak, cosine: float, sine: float) -> Wave:
-    ky, kx, evidence = peak
-    return Wave(ky, kx, cosine, sine, evidence)
 
 
 class _Search:
@@ -131,20 +130,20 @@ class _Search:
         evidence = float(self.ratio[rows, columns].max())
         return ky, kx, evidence * _coherence(self.contrast, self.weight, ky, kx, self.blocks)
 
-    def strongest(self, believed: float) -> list[_Peak]:
-        """Return the wave that stands out most, or the three of a honeycomb, if they are to be believed."""
+    def strongest(self, believed: float, found: list[_Peak]) -> list[_Peak]:
+        """Return the wave that stands out most, or the three of a honeycomb, if they are to be believed and are new."""
         best: list[_Peak] = []
-        best_share = 1.0
-        share_of_three = _THREE * math.sqrt(math.prod(self.blocks))
+        best_evidence = believed
+        per_three = _THREE * math.sqrt(math.prod(self.blocks))
         for first in self.tops():
             turned = [self.peak(*_turned(first[0], first[1], angle)) for angle in (math.pi / 3, -math.pi / 3)]
             three = [first, *turned]
-            together = math.exp(sum(math.log(max(p[2], 1e-9)) for p in three) / 3) / share_of_three
+            together = math.exp(sum(math.log(max(p[2], 1e-9)) for p in three) / 3) / per_three
             # A wave by itself may be one of three, but three are no reason to believe in one.
             for waves, evidence in (([first], first[2]), (three, together)):
-                share = evidence / believed
-                if share >= best_share and len(waves) >= len(best):
-                    best, best_share = waves, share
+                new = not any(_known(wave, found, self.contrast.shape) for wave in waves)
+                if new and evidence >= best_evidence and len(waves) >= len(best):
+                    best, best_evidence = waves, evidence
         return best
 
 

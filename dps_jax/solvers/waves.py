@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from dps_jax import _checks
 from dps_jax.metrics.light import brightness
 
 _SMOOTH_ABBE = 1.0  # what the contrast is relative to
 _DARK = 0.1  # of the image's brightness: below, contrast counts for less
 _LEAST_FACTOR = 0.3
-# Waves are 0.6 deep at most, so that what is left of their smoothed part falls to a thousandth of it at least.
-_ROUNDS = 14
+_ROUNDS, _SETTLED = 100, 1e-6  # of the image's norm, by which the last round changes it
+_SAME_LIGHT = (0.5, 2.0)  # a sum that changes by more is no measure of light
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Wave:
 
     @property
     def depth(self) -> float:
-        """Amplitude relative to the image."""
+        """Amplitude relative to the light that it follows."""
         return math.hypot(self.cosine, self.sine)
 
     @property
@@ -59,10 +60,23 @@ def modulation(waves: Iterable[Wave], shape: tuple[int, int]) -> np.ndarray:
 
 
 def remove_waves(image: np.ndarray, waves: Iterable[Wave]) -> np.ndarray:
-    """Take waves out of an image ``(y, x)``; its sum is kept.
+    """Take waves out of an image ``(y, x)``: the solution ``S`` of the module's equation, scaled to the image's sum.
 
-    What multiplies the image is divided out, by no less than 0.3, and what follows smoothed light is subtracted.
+    Parameters
+    ----------
+    image
+        Background removed; of any unit. A sum that is not above 0, or changes by a factor of two, is left as it comes.
+    waves
+        As :func:`dps_jax.solvers.find_waves` returns them. Where those that follow the image's own light come to less
+        than 0.3 of it, it is divided by that.
+
+    Raises
+    ------
+    ValueError
+        For an image that is not ``(y, x)`` or not finite, or for waves that follow smoothed light and are so deep, all
+        together, that they cannot be told from the image: as deep as the image, or as what the others leave of it.
     """
+    _checks.finite_plane(image)
     image = np.asarray(image)
     waves = list(waves)
     if not waves:
@@ -71,12 +85,21 @@ def remove_waves(image: np.ndarray, waves: Iterable[Wave]) -> np.ndarray:
     factor = np.maximum(1 + modulation((w for w in waves if not w.smoothing_px), shape), _LEAST_FACTOR)
     widths = sorted({w.smoothing_px for w in waves if w.smoothing_px})
     smoothed = [(width, modulation((w for w in waves if w.smoothing_px == width), shape)) for width in widths]
+    together, least = sum(w.depth for w in waves if w.smoothing_px), float(factor.min())
+    if together >= least:  # else each round leaves less than the one before
+        raise ValueError(
+            f"expected waves over smoothed light to be less than {least:.3g} deep together, got {together:.3g}; "
+            "leave some out"
+        )
     out = image / factor
     for _ in range(_ROUNDS if smoothed else 0):
-        laid_over = sum(m * gaussian_filter(out, width, mode="reflect") for width, m in smoothed)
-        out = (image - laid_over) / factor
+        residue = sum(m * gaussian_filter(out, width, mode="reflect") for width, m in smoothed)
+        last, out = out, (image - residue) / factor
+        if np.linalg.norm(out - last) <= _SETTLED * np.linalg.norm(image):
+            break
     before, after = float(np.sum(image, dtype=float)), float(np.sum(out, dtype=float))
-    return (out * (before / after if before > 0 and after > 0 else 1.0)).astype(np.float32)
+    same = before > 0 and _SAME_LIGHT[0] < after / before < _SAME_LIGHT[1]
+    return (out * (before / after if same else 1.0)).astype(np.float32)
 
 
 def phase_factor(ky: float, kx: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -94,12 +117,12 @@ def phases(ky: float, kx: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np
 def contrast_of(image: np.ndarray, *, abbe_px: float) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the image relative to its surroundings, and how much each pixel counts: bright ones 1, dark ones 0.
 
-    ``None`` in place of the contrast of an image without light.
+    Of an image without light the contrast is ``None``, and nothing counts.
     """
     light = np.maximum(image, 0)
     floor = _DARK * brightness(light.astype(np.float32), abbe_px=abbe_px)
     if not floor > 0:
-        return None, light
+        return None, np.zeros_like(light)
     smooth = gaussian_filter(light, _SMOOTH_ABBE * abbe_px, mode="reflect")
     return (image - smooth) / (smooth + floor), smooth / (smooth + floor)
 

@@ -63,6 +63,22 @@ def pair(seed, kind, side=96):
     return example(np.random.default_rng(seed), (side, side), CONFIG, families=WITHHELD_FAMILIES, kind=kind)
 
 
+def test_after_hammer_stroke_the_networks_change_is_made_everywhere(released, reader, monkeypatch):
+    """It is everywhere: no place is left alone for its change being small."""
+    made = pair(1, "hammer_stroke", side=128)
+
+    def shut(change, image, *, abbe_px):
+        return np.zeros(image.shape, np.float32)
+
+    free = remove_artefacts(made.image, released, abbe_px=ABBE_PX, reader=reader)
+    monkeypatch.setattr("dps_jax.pipelines.artefacts.gate", shut)
+    held = remove_artefacts(made.image, released, abbe_px=ABBE_PX, reader=reader)
+    assert any("noise of" in note for note in held.notes)
+    np.testing.assert_array_equal(held.image, free.image)
+    # Without the reader, the same gate leaves the image alone.
+    np.testing.assert_array_equal(remove_artefacts(made.image, released, abbe_px=ABBE_PX).image, made.image)
+
+
 def test_stripes_are_taken_out_and_said(released):
     """Of a wave that is found nine tenths go: what its phase and depth are off by is a tenth of it or less."""
     found = 0

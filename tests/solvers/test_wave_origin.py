@@ -69,11 +69,11 @@ def test_what_was_laid_over_is_taken_out_as_it_was_laid(rng, smoothing_px):
     image = laid_over(clean, waves)
     left = remove_waves(image, waves)
     left *= np.sum(clean) / np.sum(left)
-    # 14 rounds of a series whose terms fall by 0.45 at least.
-    np.testing.assert_allclose(left, clean, atol=1e-4 * clean.max())
+    # To a millionth of its norm, and to single precision.
+    np.testing.assert_allclose(left, clean, atol=1e-5 * clean.max())
 
 
-@pytest.mark.parametrize("smoothing_px", [0.0, 1.5])
+@pytest.mark.parametrize("smoothing_px", [0.0, 2.1])
 def test_contrast_knows_nothing_of_waves_that_were_laid_over(smoothing_px):
     """With the smoothing that they were laid over with; with the other one it does."""
     right, wrong = [], []
@@ -81,11 +81,11 @@ def test_contrast_knows_nothing_of_waves_that_were_laid_over(smoothing_px):
         rng = np.random.default_rng(seed)
         waves = honeycomb_waves(0.2, smoothing_px=smoothing_px)
         image = laid_over(irregular(rng), waves)
-        other = [dataclasses.replace(w, smoothing_px=1.5 - smoothing_px) for w in waves]
+        other = [dataclasses.replace(w, smoothing_px=2.1 - smoothing_px) for w in waves]
         for trial, scores in ((waves, right), (other, wrong)):
             scores.append(dependence(remove_waves(image, trial), trial, abbe_px=ABBE_PX, blocks=BLOCKS))
     assert max(right) < CHANCE
-    assert np.mean(right) < 6.0  # 2 expected of chi squared
+    assert np.mean(right) < 4.0  # 2 expected of chi squared, give or take 0.63; power and third power are kin
     assert np.median(wrong) > CHANCE
 
 
@@ -114,17 +114,44 @@ def test_crests_meet_on_the_sites_of_a_lattice_and_nowhere_else():
         k = [(0.1, 0.0), (-0.05, 0.0866), (-0.05, -0.0866)]
         return [Wave(ky, kx, np.cos(p), np.sin(p), 1.0) for (ky, kx), p in zip(k, phases, strict=True)]
 
+    shape = (301, 199)
+
     # Wherever the origin lies: phases of a lattice add up to 0, of its negative to 180 degrees.
-    assert crests_meet(three(0.0, 0.0, 0.0))
-    assert crests_meet(three(1.0, 2.2, -3.2))
-    assert crests_meet(three(1.0, 2.2, np.pi - 3.2))
-    assert not crests_meet(three(1.0, 2.2, np.pi / 2 - 3.2))
+    assert crests_meet(three(0.0, 0.0, 0.0), shape)
+    assert crests_meet(three(1.0, 2.2, -3.2), shape)
+    assert crests_meet(three(1.0, 2.2, np.pi - 3.2), shape)
+    assert not crests_meet(three(1.0, 2.2, np.pi / 2 - 3.2), shape)
     # The sign of a vector is of no matter.
     first, *rest = three(1.0, 2.2, -3.2)
     turned = dataclasses.replace(first, ky=-first.ky, kx=-first.kx, sine=-first.sine)
-    assert crests_meet([turned, *rest])
+    assert crests_meet([turned, *rest], shape)
 
 
-def test_nothing_depends_in_the_dark():
+def test_nothing_is_sure_in_the_dark():
     dark = np.zeros((SIDE, SIDE))
-    assert dependence(dark, [Wave(0.1, 0.1, 0.1, 0.0, 100.0)], abbe_px=ABBE_PX, blocks=BLOCKS) == 0.0
+    assert dependence(dark, [Wave(0.1, 0.1, 0.1, 0.0, 100.0)], abbe_px=ABBE_PX, blocks=BLOCKS) == np.inf
+
+
+def test_waves_as_deep_as_the_image_are_refused(rng):
+    deep = honeycomb_waves(0.35, smoothing_px=1.5)
+    with pytest.raises(ValueError, match=r"less than 1 deep together, got 1\.05"):
+        remove_waves(irregular(rng), deep)
+
+
+def test_three_waves_of_unequal_depth_are_one_pattern():
+    """In a large field each is found by itself."""
+    rng = np.random.default_rng(1)
+    clean = spots_of_field(rng, 512)
+    waves = [
+        dataclasses.replace(w, cosine=s * w.cosine, sine=s * w.sine)
+        for w, s in zip(honeycomb_waves(0.25), (1.0, 0.7, 0.5), strict=True)
+    ]
+    found = find_waves(laid_over(clean, waves), abbe_px=ABBE_PX)
+    # As for one wave: 0.2 of the depth is 4 % of the energy.
+    assert sorted(w.depth / 0.25 for w in found) == pytest.approx([0.5, 0.7, 1.0], rel=0.2)
+    assert {w.smoothing_px for w in found} == {0.0}
+
+
+def spots_of_field(rng, side):
+    points = np.where(rng.random((side, side)) < 0.06, rng.exponential(1.0, (side, side)), 0.0)
+    return gaussian_filter(points, 1.2)
