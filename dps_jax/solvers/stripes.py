@@ -20,7 +20,7 @@ from scipy.ndimage import maximum_filter
 
 from dps_jax import _checks
 from dps_jax.solvers.wave_origin import laid_over
-from dps_jax.solvers.waves import Wave, block_sums, contrast_of, phases
+from dps_jax.solvers.waves import Wave, block_sums, contrast_of, phase_factor
 
 # Evidence (ratio to the ring times coherence) from which on a wave is believed. Of 120 clean images of 26 periods of
 # all families two hold that much and more that is not told to be the sample's own; set on seeds that no score uses.
@@ -196,8 +196,7 @@ def _refined(tapered: np.ndarray, ky: float, kx: float) -> tuple[float, float]:
 
 def _coherence(contrast: np.ndarray, weight: np.ndarray, ky: float, kx: float, blocks: list[int]) -> float:
     """Return the wave's amplitude over its error, as its scatter from block to block tells it."""
-    rows, columns = phases(ky, kx, contrast.shape)
-    seen = 2 * weight * contrast * (rows.conj()[:, None] * columns.conj()[None, :])
+    seen = 2 * weight * contrast * phase_factor(ky, kx, contrast.shape).conj()
     shares, sums = block_sums(weight**2, blocks), block_sums(seen, blocks)
     if not shares.sum() ** 2 > _LEAST_BLOCKS * np.sum(shares**2):
         return 0.0  # one spot is coherent with itself
@@ -210,8 +209,7 @@ def _fit(contrast: np.ndarray, weight: np.ndarray, found: list[_Peak]) -> tuple[
     """Fit all waves to the contrast at once; return cosine and sine of each, and what is left."""
     columns = []
     for ky, kx, _ in found:
-        rows, across = phases(ky, kx, contrast.shape)
-        wave = weight * (rows[:, None] * across[None, :])
+        wave = weight * phase_factor(ky, kx, contrast.shape)
         columns += [wave.real.ravel(), wave.imag.ravel()]
     basis = np.stack(columns)
     fits = np.linalg.solve(basis @ basis.T, basis @ contrast.ravel())

@@ -86,7 +86,7 @@ def remove_waves(image: np.ndarray, waves: Iterable[Wave]) -> np.ndarray:
     widths = sorted({w.smoothing_px for w in waves if w.smoothing_px})
     smoothed = [(width, modulation((w for w in waves if w.smoothing_px == width), shape)) for width in widths]
     together, least = sum(w.depth for w in waves if w.smoothing_px), float(factor.min())
-    if together >= least:  # else each round leaves less than the one before
+    if together >= least:  # below it, each round is sure to change less than the one before
         raise ValueError(
             f"expected waves over smoothed light to be less than {least:.3g} deep together, got {together:.3g}; "
             "leave some out"
@@ -104,14 +104,8 @@ def remove_waves(image: np.ndarray, waves: Iterable[Wave]) -> np.ndarray:
 
 def phase_factor(ky: float, kx: float, shape: tuple[int, ...]) -> np.ndarray:
     """Return ``exp(2 pi i k r)`` on ``shape`` pixels."""
-    rows, columns = phases(ky, kx, shape)
-    return rows[:, None] * columns[None, :]
-
-
-def phases(ky: float, kx: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two factors of :func:`phase_factor`, of the rows and of the columns."""
     rows, columns = (np.exp(2j * np.pi * k * np.arange(n)) for k, n in zip((ky, kx), shape, strict=True))
-    return rows, columns
+    return rows[:, None] * columns[None, :]
 
 
 def contrast_of(image: np.ndarray, *, abbe_px: float) -> tuple[np.ndarray | None, np.ndarray]:

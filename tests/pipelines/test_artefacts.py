@@ -82,7 +82,7 @@ def test_after_hammer_stroke_the_networks_change_is_made_everywhere(released, re
 def test_stripes_are_taken_out_and_said(released):
     """Of a wave that is found nine tenths go: what its phase and depth are off by is a tenth of it or less."""
     found = 0
-    for seed in range(1, 4):
+    for seed in range(1, 7):
         made = pair(seed, "stripes", side=256)
         cleaned = remove_artefacts(made.image, released, abbe_px=ABBE_PX)
         if any("taken out" in note for note in cleaned.notes):
@@ -90,7 +90,7 @@ def test_stripes_are_taken_out_and_said(released):
             left = np.sum((cleaned.image - made.clean) ** 2) / np.sum((made.image - made.clean) ** 2)
             assert left < 0.1
             assert cleaned.image.sum(dtype=float) == pytest.approx(made.image.sum(dtype=float), rel=1e-5)
-    assert found >= 2
+    assert found >= 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
