@@ -21,8 +21,9 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run
 	$(BIN)/dps-jax demo --output demo
 
+# A worker that crashes ends the run: pytest-xdist 3.8 would wait for its replacement for ever.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

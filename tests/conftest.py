@@ -1,6 +1,9 @@
 """Strict numerics for the whole suite: four simulated devices, no silent broadcasting of ranks."""
 
+import contextlib
+import ctypes
 import os
+import re
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     # Threaded products on the CPU do not repeat to the bit; the command line switches them off too.
@@ -70,3 +73,29 @@ def data_folder():
     if not here.is_dir():
         pytest.skip(f"real images not found at {here} (set DPS_JAX_DATA)")
     return here
+
+
+def _memory(kind):
+    return int(re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+@pytest.fixture
+def peak():
+    """Hold a block to an amount of memory: bytes that the process takes at the most, decoders and all.
+
+    The kernel's own mark, since ``tracemalloc.stop`` beside threads that allocate crashes Python before 3.13.2 (its
+    issue 128679), and knows nothing of what decoders take.
+    """
+    reset = Path("/proc/self/clear_refs")
+    if not os.access(reset, os.W_OK):
+        pytest.skip("the most memory that a block takes is measured on Linux only")
+
+    @contextlib.contextmanager
+    def hold(limit):
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before is taken again unseen
+        reset.write_text("5")
+        before = _memory("VmRSS")
+        yield
+        assert _memory("VmHWM") - before < limit
+
+    return hold

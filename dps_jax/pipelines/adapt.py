@@ -13,7 +13,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +119,9 @@ def adapt(
     patches = ImagePatches(planes, config)
     batch = data.make_batches(config, images=patches)
     params = jax.tree.map(jnp.asarray, network.params)
-    judge = _judge(config, patches, first=iterations)
-    unseen = _judge(_prediction_alone(config), patches, first=iterations)
+    programs = _programs(dataclasses.replace(config, seed=0))
+    judge = _judge(config, programs.objective, patches)
+    unseen = _judge(_prediction_alone(config), programs.prediction, patches)
     before, unseen_before = np.mean(judge(params)), unseen(params)
     optimizer = steps.make_optimizer(config.optimizer, iterations)
     # The step consumes what it is given, and the given network must stay.
@@ -128,9 +130,8 @@ def adapt(
         "opt_state": optimizer.init(params),
         "step": jnp.zeros((), jnp.int32),
     }
-    step = steps.make_step(config)
     for done, given in enumerate(data.prefetch(batch, 0, iterations), start=1):
-        state, _ = step(state, {name: jnp.asarray(value) for name, value in given.items()})
+        state, _ = programs.step(state, {name: jnp.asarray(value) for name, value in given.items()})
         if progress is not None:
             progress(done, iterations)
     after, unseen_after = np.mean(judge(state["params"])), unseen(state["params"])
@@ -146,11 +147,30 @@ def adapt(
     return dataclasses.replace(network, params=adapted), told
 
 
-def _judge(config: TrainConfig, patches: ImagePatches, *, first: int) -> Callable[[Any], np.ndarray]:
+class _Programs(NamedTuple):
+    """The compiled step, and the two losses that networks are compared by."""
+
+    step: Callable[..., Any]
+    objective: Callable[..., Any]
+    prediction: Callable[..., Any]
+
+
+@lru_cache(maxsize=2)
+def _programs(config: TrainConfig) -> _Programs:
+    """Return the programs of a config, the same for every image: compiling them takes longer than a hundred steps."""
+    return _Programs(
+        steps.make_step(config),
+        jax.jit(steps.make_loss(config)),
+        jax.jit(steps.make_loss(_prediction_alone(config))),
+    )
+
+
+def _judge(
+    config: TrainConfig, loss: Callable[..., Any], patches: ImagePatches
+) -> Callable[[Any], np.ndarray]:
     """Return the losses ``(batch,)`` of parameters on batches that training does not come to."""
     batch = data.make_batches(config, images=patches)
-    batches = [batch(first + i) for i in range(_JUDGES)]
-    loss = jax.jit(steps.make_loss(config))
+    batches = [batch(config.steps + i) for i in range(_JUDGES)]
     return lambda params: np.asarray([float(loss(params, given)[0]) for given in batches])
 
 

@@ -41,12 +41,21 @@ class Checkpoints:
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
         )
+        self._writing: Any = None  # the answer of the last save; unasked for, it keeps a thread for good
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+        try:
+            self._wait()
+        finally:
+            self._checkpointer.close()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def latest_step(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None."""
@@ -63,8 +72,9 @@ class Checkpoints:
 
         ``loss`` is what the best checkpoint is chosen by. The arrays may be donated as soon as this returns.
         """
+        self._wait()
         metrics = None if loss is None else {"loss": loss}
-        self._checkpointer.save_async(int(state["step"]), state, metrics=metrics)
+        self._writing = self._checkpointer.save_async(int(state["step"]), state, metrics=metrics)
 
     def load(self, like: State, *, step: int | None = None) -> State:
         """Return the newest state, or that of ``step``, laid out (shapes, dtypes, sharding) as ``like`` is.

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import time
-import tracemalloc
 import typing
 
 import hypothesis.strategies as st
@@ -119,25 +118,26 @@ def little_memory(monkeypatch):
         monkeypatch.setattr(f"dps_jax.io.{module}.available_bytes", lambda: FREE_BYTES)
 
 
-def _clean(case, work):
+@pytest.fixture
+def clean(peak):
     """Run ``work``: it ends by itself or in one clear sentence, soon and without much memory."""
-    said = None
-    tracemalloc.start()
-    began = time.process_time()
-    try:
-        work()
-    except io.UserError as problem:
-        said = str(problem)
-    except ValueError as problem:  # from a config
-        said = str(problem)
-        if not said.startswith("expected "):
-            raise
-    finally:
-        spent, most = time.process_time() - began, tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert said is None or ("\n" not in said and 10 < len(said) < 700), (case, said)
-    assert spent < MOST_S, case
-    assert most < MOST_BYTES, case
+
+    def run(case, work):
+        said = None
+        began = time.process_time()
+        with peak(MOST_BYTES):
+            try:
+                work()
+            except io.UserError as problem:
+                said = str(problem)
+            except ValueError as problem:  # from a config
+                said = str(problem)
+                if not said.startswith("expected "):
+                    raise
+        assert said is None or ("\n" not in said and 10 < len(said) < 700), (case, said)
+        assert time.process_time() - began < MOST_S, case
+
+    return run
 
 
 # TIFF
@@ -187,7 +187,7 @@ def _read_movie(path):
 TIFF_READERS = [_read_tiff, _read_movie, io.read_description]
 
 
-def test_tiff(tiffs, tmp_path):
+def test_tiff(tiffs, tmp_path, clean):
     path, names = tmp_path / "a.tif", list(tiffs)
     ends = {True: 0, False: 0}
     for case in _share(0.5):
@@ -199,7 +199,7 @@ def test_tiff(tiffs, tmp_path):
             read(path)
             ends[True] += 1
 
-        _clean((names[case % len(names)], case), work)
+        clean((names[case % len(names)], case), work)
         ends[False] += 1
     # What refused everything, or nothing, would prove nothing.
     assert 0.1 * ends[False] < ends[True] < 0.9 * ends[False]
@@ -298,7 +298,7 @@ def _read_regions(path):
             image.read(plane, (0, min(height, 64)), (0, min(width, 64)))
 
 
-def test_zarr(zarrs, tmp_path):
+def test_zarr(zarrs, tmp_path, clean):
     target, read_ones, cases = tmp_path / "a.zarr", 0, _share(0.1)
     for case in cases:
         _mutated_zarr(zarrs[case % 2], target, case)
@@ -309,7 +309,7 @@ def test_zarr(zarrs, tmp_path):
             read(target)
             read_ones += 1
 
-        _clean(case, work)
+        clean(case, work)
     assert 0.05 * len(cases) < read_ones < 0.95 * len(cases)
 
 
@@ -342,7 +342,7 @@ def weights(tmp_path_factory):
     return content, path.with_suffix(".npz").read_bytes()
 
 
-def test_weights(weights, tmp_path):
+def test_weights(weights, tmp_path, clean):
     path, refused = tmp_path / "w.safetensors", []
     head = 8 + int.from_bytes(weights[0][:8], "little")
     for case in _share(0.1):
@@ -355,15 +355,15 @@ def test_weights(weights, tmp_path):
                 refused.append(case)
                 raise
 
-        _clean(case, work)
+        clean(case, work)
     assert len(refused) > 0.8 * len(_share(0.1))  # a checksum lets only the same content through
 
 
-def test_arrays(weights, tmp_path):
+def test_arrays(weights, tmp_path, clean):
     for case in _share(0.05):
         path = tmp_path / "a"
         path.write_bytes(_mutated(weights[1], case))
-        _clean(case, lambda path=path: read_arrays(path, ["a", "b"]))
+        clean(case, lambda path=path: read_arrays(path, ["a", "b"]))
 
 
 def test_weights_on_the_command_line(weights, cli, scratch):
@@ -398,11 +398,11 @@ name = "adam"
 """
 
 
-def test_bytes_of_a_config(tmp_path):
+def test_bytes_of_a_config(tmp_path, clean):
     path = tmp_path / "c.toml"
     for case in _share(0.05):
         path.write_bytes(_mutated(TOML.encode(), case))
-        _clean(case, lambda: read_config(path))
+        clean(case, lambda: read_config(path))
 
 
 def _settings():
@@ -443,14 +443,14 @@ def _toml(value):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.dictionaries(st.sampled_from(sorted(_settings())), VALUES, min_size=1, max_size=3))
-def test_values_of_a_config(tmp_path, values):
+def test_values_of_a_config(tmp_path, clean, values):
     sections = {}
     for (section, name), value in values.items():
         sections.setdefault(section, []).append(f"{name} = {_toml(value)}")
     lines = [*sections.pop("", []), *(line for s, body in sections.items() for line in (f"[{s}]", *body))]
     path = tmp_path / "c.toml"
     path.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
-    _clean(lines, lambda: read_config(path))
+    clean(lines, lambda: read_config(path))
 
 
 RUN = {"steps": 3, "batch": 4, "network": {"channels": [4, 8], "iterates": []}, "images": {"folder": None}}
@@ -472,10 +472,10 @@ def test_a_run_folder_on_the_command_line(cli, scratch, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "a" + ".a" * 20_000 + " = 1", "a = " + "9" * 10_000])
-def test_deep_and_long_configs(tmp_path, text):
+def test_deep_and_long_configs(tmp_path, text, clean):
     path = tmp_path / "c.toml"
     path.write_text(text)
-    _clean(text[:20], lambda: read_config(path))
+    clean(text[:20], lambda: read_config(path))
     assert main(["train", "-o", str(tmp_path / "w.safetensors"), "--config", str(path)]) == 2
 
 

@@ -1,8 +1,6 @@
 """Files written by tifffile or by hand, never by the package's own writer."""
 
-import contextlib
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,20 +73,3 @@ def raw_tiff(tmp_path):
 def plane(rng):
     """Small image whose pixels all differ, so that a lost or moved one is seen."""
     return rng.permutation(24 * 20).reshape(24, 20).astype(np.uint16)
-
-
-@pytest.fixture
-def peak():
-    """Hold a block to an amount of memory: bytes that Python, NumPy and the decoders of TIFF take at the most."""
-
-    @contextlib.contextmanager
-    def hold(limit):
-        tracemalloc.start()
-        try:
-            yield
-            most = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert most < limit
-
-    return hold
