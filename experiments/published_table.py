@@ -247,7 +247,7 @@ def ours(case: Case, network: Network, *, orientations: int = 1, steps: int = 0)
             gain=1.0,
             offset=0.0,
             background=0.0,
-            learning_rate=5e-4,
+            learning_rate=1e-3,
         )
         said = (
             f", {steps} steps: objective {told.before:.5f} to {told.after:.5f}, "
@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=here.parent / "shared" / "data" / "natural")
     parser.add_argument("--iterations", type=int, default=200, help="of the deep priors")
     parser.add_argument("--features", type=int, default=16, help="of the deep priors")
-    parser.add_argument("--adapt", type=int, default=100, help="steps of adaptation")
+    parser.add_argument("--adapt", type=int, default=300, help="steps of adaptation")
     parser.add_argument("--published", action="store_true", help="deep priors as published: 5000, 128")
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()

@@ -47,8 +47,13 @@ class _Run:
             "-o",
             str(self.weights),
         ]
-        # One device and one compilation cache: the runs compile once and compute alike.
-        environment = {**os.environ, "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
+        # One device and one compilation cache: the runs compile once, soon, and compute alike.
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": "--xla_backend_optimization_level=1",
+            "XDG_CACHE_HOME": str(cache),
+            "JAX_PLATFORMS": "cpu",
+        }
         # Nobody reads what it says before its end, and what XLA remarks on cached programs would fill the pipe.
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         self.process = subprocess.Popen(

@@ -62,7 +62,7 @@ LAYOUTS = {
 @pytest.fixture(scope="module")
 def found():
     layouts = [(name, *numbers) for name, numbers in LAYOUTS.items()]
-    flags = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"  # the last one counts
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("LAYOUTS", repr(layouts))],
         env={**os.environ, "XLA_FLAGS": flags, "NPROC": "64"},
