@@ -7,8 +7,7 @@ import re
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     # Threaded products on the CPU do not repeat to the bit; the command line switches them off too. Half of the
-    # suite's time goes to LLVM, which at its first level takes a third less, for programs that are as fast and differ in
-    # the last bit.
+    # suite's time goes to LLVM, which at its first level takes a third less; its programs are as fast.
     " --xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1"
 )
 # As on the command line: two workers whose NumPy has threads of its own fight for the cores.
