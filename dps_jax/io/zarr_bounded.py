@@ -24,6 +24,7 @@ import zarr
 from numcodecs.abc import Codec
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
+from zarr.storage import StorePath
 
 from .errors import UserError
 
@@ -31,14 +32,17 @@ from .errors import UserError
 _SPARE_BYTES, _SPARE_SHARE = 2**16, 8
 # Filters of Zarr 2 may store numbers of one byte as ones of eight.
 _WIDEST = 8
+# Of a chunk within a shard: its place in the index, a checksum, and what a compressor adds.
+_BESIDE_EACH = 256
 
 
 def bounded(path: Path, array: Any) -> Any:
     """Return a Zarr array that reads as ``array`` does, but refuses chunks that unpack to more than declared.
 
-    What reads it then raises :class:`UserError`, which names ``path``.
+    ``array`` is one of :class:`ImageFiles`, which are held to what such chunks can take, packed. What reads it then
+    raises :class:`UserError`, which names ``path``.
     """
-    metadata = array.metadata
+    metadata, place = array.metadata, array.store_path
     if metadata.zarr_format == 2:
         declared = int(np.prod(array.chunks, dtype=object)) * np.dtype(array.dtype).itemsize
         bound = _Bound(path, declared, _WIDEST if metadata.filters else 1)
@@ -46,7 +50,17 @@ def bounded(path: Path, array: Any) -> Any:
         metadata = replace(metadata, filters=filters, compressor=_of_version_2(metadata.compressor, bound))
     else:
         metadata = replace(metadata, codecs=[_of_version_3(c, path) for c in metadata.codecs])
-    return zarr.Array(zarr.AsyncArray(metadata, array.store_path))
+    return zarr.Array(
+        zarr.AsyncArray(metadata, StorePath(place.store.at_most(_largest_file(array)), place.path))
+    )
+
+
+def _largest_file(array: Any) -> int:
+    """Return the most bytes that a file of chunks can have, whatever packs them."""
+    stored = int(np.prod(array.shards or array.chunks, dtype=object))
+    numbers = stored * np.dtype(array.dtype).itemsize * _WIDEST
+    count = stored // max(int(np.prod(array.chunks, dtype=object)), 1)
+    return numbers + numbers // _SPARE_SHARE + _SPARE_BYTES + _BESIDE_EACH * count
 
 
 def _of_version_2(codec: Any, bound: _Bound) -> Any:

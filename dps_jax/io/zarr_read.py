@@ -89,11 +89,12 @@ def read_zarr_description(path: str | os.PathLike[str], key: str) -> dict[str, A
 
 def _open_array(path: Path, where: Path) -> Any:
     zarr = import_zarr()
-    from .zarr_bounded import bounded  # which needs it
+    from .zarr_bounded import bounded  # which needs it, and so do the files
+    from .zarr_files import ImageFiles
 
     with explained(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on codecs that are not in every program
-        array = bounded(path, zarr.open_array(store=str(where), mode="r"))
+        array = bounded(path, zarr.open_array(store=ImageFiles(where, image=path), mode="r"))
         sizes, chunks = [int(n) for n in array.shape], [int(n) for n in array.chunks]
         kind = np.dtype(array.dtype)
     if kind.kind not in "biuf":

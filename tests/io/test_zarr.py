@@ -253,6 +253,48 @@ def test_arrays_outside_the_folder_are_not_opened(tmp_path, plane, where):
         read_image(path)
 
 
+def _pipe(chunk, _):
+    os.mkfifo(chunk)
+
+
+def _sparse(chunk, _):
+    with chunk.open("wb") as file:
+        file.truncate(2**40)
+
+
+FILES = {
+    "pipe": (_pipe, "is a pipe or a device"),
+    "device": (lambda chunk, _: chunk.symlink_to("/dev/zero"), "is a link that leads out of"),
+    "link": (lambda chunk, other: chunk.symlink_to(other), "is a link that leads out of .*cp -rL"),
+    "terabyte": (_sparse, r"has 1.1e\+12 bytes, more than"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("options", [{"zarr_format": 2}, {}, {"shards": (24, 20)}], ids=["2", "3", "shards"])
+def test_chunks_that_are_no_files_of_the_image(tmp_path, plane, peak, options, kind):
+    """They are neither waited for, nor read to their end, nor shown."""
+    make, message = FILES[kind]
+    for folder in ("a.zarr", "b.zarr"):
+        made = zarr.create_array(
+            tmp_path / folder, shape=plane.shape, chunks=(12, 20), dtype=plane.dtype, **options
+        )
+        made[:] = plane
+    chunk, other = (sorted((tmp_path / f).rglob("[0-9]*"))[-1] for f in ("a.zarr", "b.zarr"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.zarr").data, plane)
+    chunk.unlink()
+    make(chunk, other)
+    with peak(8e6), pytest.raises(UserError, match=message):
+        read_image(tmp_path / "a.zarr")
+
+
+def test_links_within_the_image_are_followed(tmp_path, plane):
+    path = by_hand(tmp_path / "a.zarr", plane, multiscales(*YX))
+    os.rename(path / "0" / "0.0", path / "pixels")
+    (path / "0" / "0.0").symlink_to(path / "pixels")
+    np.testing.assert_array_equal(read_image(path).data, plane)
+
+
 class _Malicious:
     def __init__(self, path):
         self.path = path
