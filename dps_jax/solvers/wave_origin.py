@@ -18,12 +18,14 @@ import math
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import minimize_scalar
 
 from dps_jax.solvers.waves import Wave, block_sums, contrast_of, modulation, remove_waves
 
-# Widths of the Gaussian that may have blurred the light that a wave follows, in Abbe periods: none, that of the Airy
-# pattern (0.42), that of a reconstruction twice as fine, and between.
-_SMOOTHINGS = (0.0, 0.21, 0.3, 0.42)
+# Widths of the Gaussian that may have blurred the light that a wave follows, in Abbe periods, between which the width
+# is sought: from none to somewhat more than that of the Airy pattern (0.42).
+_SMOOTHINGS = (0.0, 0.15, 0.3, 0.45, 0.6)
+_FINER = {"xatol": 0.02, "maxiter": 8}
 # About the chi squared of two degrees above which 1 in 1000 waves lie that know nothing of the structures. The plainer
 # a wave is, the more does what is wrong with the model show: more is allowed in proportion, up to a limit.
 _DEPENDENT, _PLAIN_EVIDENCE, _MOST_PLAIN = 13.8, 1000.0, 4.0
@@ -82,12 +84,21 @@ def _judged(
     deepest = _DEEPEST if len(pattern) == 1 else _DEEPEST_OF_SEVERAL
     if max(wave.depth for wave in pattern) > deepest:
         return []
-    trials = []
-    for width in _SMOOTHINGS:
-        trial = [dataclasses.replace(wave, smoothing_px=width * abbe_px) for wave in pattern]
-        left = remove_waves(image, trial)
-        trials.append((dependence(left, trial, abbe_px=abbe_px, blocks=blocks), trial))
-    least, best = min(trials, key=lambda t: t[0])
+
+    def smoothed(width: float) -> list[Wave]:
+        return [dataclasses.replace(wave, smoothing_px=width * abbe_px) for wave in pattern]
+
+    def left(width: float) -> float:
+        return dependence(
+            remove_waves(image, smoothed(width)), smoothed(width), abbe_px=abbe_px, blocks=blocks
+        )
+
+    tried = {width: left(width) for width in _SMOOTHINGS}
+    start = min(tried, key=tried.__getitem__)
+    about = [w for w in _SMOOTHINGS if abs(_SMOOTHINGS.index(w) - _SMOOTHINGS.index(start)) <= 1]
+    finer = minimize_scalar(left, bounds=(min(about), max(about)), method="bounded", options=_FINER)
+    width, least = min(((finer.x, finer.fun), (start, tried[start])), key=lambda pair: pair[1])
+    best = smoothed(float(width))
     evidence = min(wave.evidence for wave in pattern)
     if regular or (len(pattern) == 3 and crests_meet(pattern, image.shape)):
         sure = least <= _DOUBTED and evidence >= _DOUBTED_EVIDENCE

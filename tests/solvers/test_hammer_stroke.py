@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from dps_jax.solvers import hammer_stroke
 from dps_jax.solvers.hammer_stroke import dark_powers, remove_hammer_stroke
@@ -59,6 +60,24 @@ def test_most_of_it_goes_where_there_is_dark(clipped):
     assert np.mean(left) < 0.5
 
 
+@pytest.mark.parametrize("clipped", [False, True])
+def test_an_estimate_of_the_sample_tells_more_of_the_noise(clipped):
+    """The true power and, for an estimate, the sample blurred by a fifth of a period."""
+    left = {True: [], False: []}
+    for seed in range(6):
+        rng = np.random.default_rng([5, seed])
+        pair = example(
+            rng, (128, 128), ArtefactConfig(clipped=0.0), families=WITHHELD_FAMILIES, kind="hammer_stroke"
+        )
+        excess = curves(pair.image, pair.clean, "hammer_stroke", abbe_px=ABBE_PX)[1]
+        image, clean = (np.maximum(i, 0) if clipped else i for i in (pair.image, pair.clean))
+        rough = gaussian_filter(pair.clean, 0.2 * ABBE_PX)
+        for given in (False, True):
+            out = remove_hammer_stroke(image, excess, abbe_px=ABBE_PX, structure=rough if given else None)
+            left[given].append(np.sum((out - clean) ** 2) / np.sum((image - clean) ** 2))
+    assert np.mean(left[True]) < 0.8 * np.mean(left[False])
+
+
 def test_no_noise_is_nothing_done(rng):
     image = rng.random((60, 50)).astype(np.float32)
     np.testing.assert_array_equal(remove_hammer_stroke(image, np.full(44, -1.0), abbe_px=ABBE_PX), image)
@@ -71,3 +90,5 @@ def test_refusals():
         dark_powers(np.ones((4, 4)), abbe_px=0.0)
     with pytest.raises(ValueError, match=r"expected one value for each of 44 rings, got shape \(2,\)"):
         remove_hammer_stroke(np.ones((4, 4)), np.zeros(2), abbe_px=ABBE_PX)
+    with pytest.raises(ValueError, match=r"expected a structure of shape \(4, 4\), got \(4, 5\)"):
+        remove_hammer_stroke(np.ones((4, 4)), np.zeros(44), abbe_px=ABBE_PX, structure=np.ones((4, 5)))
