@@ -37,19 +37,28 @@ def made():
     return acquire(2, SYSTEM, shape=(72, 80), photons=200.0)
 
 
-def test_the_objective_falls_and_the_better_network_is_kept(network, made):
+def compiled(caplog):
+    """Return how often a training step was compiled since the last time."""
+    found = sum("Compiling jit(step)" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    return found
+
+
+def test_the_objective_falls_and_the_better_network_is_kept(network, made, caplog):
     before = jax.tree.map(np.array, network.params)
     seen = []
-    adapted, told = adapt(
-        network,
-        made.image,
-        SYSTEM,
-        iterations=25,
-        gain=1.0,
-        offset=0.0,
-        learning_rate=1e-2,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    with jax.log_compiles():
+        adapted, told = adapt(
+            network,
+            made.image,
+            SYSTEM,
+            iterations=25,
+            gain=1.0,
+            offset=0.0,
+            learning_rate=1e-2,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+    assert compiled(caplog) == 1
     assert told.kept
     assert told.after < 0.8 * told.before  # an untrained network learns fast
     assert told.unseen_after < 0.8 * told.unseen_before
@@ -57,9 +66,13 @@ def test_the_objective_falls_and_the_better_network_is_kept(network, made):
     assert all(
         np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, network.params)), strict=True)
     )
-    again, told_again = adapt(
-        network, made.image, SYSTEM, iterations=25, gain=1.0, offset=0.0, learning_rate=1e-2
-    )
+    settings = {"iterations": 25, "gain": 1.0, "offset": 0.0, "learning_rate": 1e-2}
+    with jax.log_compiles():
+        again, told_again = adapt(network, made.image, SYSTEM, **settings)
+        adapt(
+            network, made.image[8:, :64], SYSTEM, seed=1, **settings
+        )  # another image, and other crops of it
+    assert compiled(caplog) == 0
     assert told_again == told
     assert all(
         np.array_equal(a, b)
