@@ -7,16 +7,19 @@ all counts. Descloux, Grussmayer and Radenovic 2019. It reads sharpness: invente
 resolution.
 
 The correlation depends on the spectrum only through sums over rings, so that the whole family of filters
-costs one Fourier transform. Images are ``(..., y, x)``, any intensity unit.
+costs one Fourier transform. Images are ``(..., y, x)``, any intensity unit; leading axes are free, and all may be
+jitted and vmapped.
 """
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy import fft
 
 from dps_jax import _checks
-from dps_jax.metrics._rings import Rings, rings, spatial_shape, tukey_window
+from dps_jax.metrics._rings import Rings, power, ring_sums, rings, spatial_shape, spectrum
+from dps_jax.typing import Array, ArrayLike
 
 _TAPER = (
     0.1  # share of each side rolled off, about the 20 px that the authors' program takes of a 400 px image
@@ -25,7 +28,7 @@ _FALL = 5e-4  # a peak counts if the curve falls by this much after it (as publi
 _LEAST_PEAK = 0.05  # lower peaks are noise (as published)
 
 
-def decorrelation_resolution(image: np.ndarray, *, pixel_size_nm: float, filters: int = 20) -> np.ndarray:
+def decorrelation_resolution(image: ArrayLike, *, pixel_size_nm: float, filters: int = 20) -> Array:
     """Return the resolution of an image by decorrelation analysis.
 
     Parameters
@@ -42,7 +45,7 @@ def decorrelation_resolution(image: np.ndarray, *, pixel_size_nm: float, filters
     Raises
     ------
     ValueError
-        For sides below 4 px, values that are not finite, or a pixel size that is not positive.
+        For sides below 4 px, a pixel size that is not positive or, outside of ``jit``, values that are not finite.
 
     Notes
     -----
@@ -50,80 +53,89 @@ def decorrelation_resolution(image: np.ndarray, *, pixel_size_nm: float, filters
     """
     _checks.positive("pixel_size_nm", pixel_size_nm)
     _checks.positive_integer("filters", filters)
-    shape = spatial_shape(image, 2)
-    images = np.asarray(image, np.float32).reshape((-1, *shape))
-    if not np.isfinite(images).all():
-        raise ValueError(f"expected finite values, got {np.count_nonzero(~np.isfinite(images))} that are not")
-    grid = rings(shape)
-    peaks = np.array([_farthest_peak(_profile(one, grid), filters) for one in images])
-    with np.errstate(divide="ignore"):
-        return (2 * pixel_size_nm / peaks).reshape(np.shape(image)[:-2])
+    grid = rings(spatial_shape(image, 2))
+    images = jnp.asarray(image, jnp.float32)
+    if not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+        raise ValueError(f"expected finite values, got {int((~jnp.isfinite(images)).sum())} that are not")
+    peaks = _farthest_peak(_profile(images, grid), grid, filters)
+    return jnp.where(peaks > 0, 2 * pixel_size_nm / jnp.where(peaks > 0, peaks, 1.0), jnp.inf)
 
 
-def decorrelation_curve(
-    image: np.ndarray, *, high_pass: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the radii (as a share of the Nyquist frequency) and the correlation of one image ``(y, x)``.
+def decorrelation_curve(image: ArrayLike, *, high_pass: float | None = None) -> tuple[np.ndarray, Array]:
+    """Return the radii (as a share of the Nyquist frequency) and the correlation ``(..., radius)`` of images.
 
     ``high_pass`` is the width of the filter ``1 - exp(-2 (high_pass r)^2)``, ``None`` for no filter.
     """
     grid = rings(spatial_shape(image, 2))
-    profile = _profile(np.asarray(image, np.float32), grid)
-    return profile[0], _curve(profile, np.inf if high_pass is None else high_pass)
+    widths = None if high_pass is None else jnp.asarray([high_pass], jnp.float32)
+    curve = _curves(_profile(jnp.asarray(image, jnp.float32), grid), grid, widths)
+    return 2 * grid.frequencies, curve[..., 0, :]
 
 
-def _profile(image: np.ndarray, grid: Rings) -> tuple[np.ndarray, ...]:
-    """Return per ring: radius, mean square radius, sums of ``|F|`` and ``|F|^2``, number of coefficients."""
-    image = image - image.mean()
-    for axis, size in enumerate(image.shape):
-        image = image * np.expand_dims(tukey_window(size, _TAPER), 1 - axis)
-    magnitude = np.abs(fft.rfft2(image)).astype(np.float64)
-    count, index = grid.frequencies.size, grid.member.ravel()
-
-    def sums(values: np.ndarray) -> np.ndarray:
-        weighted = (values * grid.multiplicity).ravel()
-        return np.bincount(index, weights=weighted, minlength=count)[:count]
-
-    # The filters act by a ring's mean square radius: next to zero they grow with the square.
-    squared = [np.square(2 * f) for f in (fft.fftfreq(image.shape[0]), fft.rfftfreq(image.shape[1]))]
-    mean_square = sums(squared[0][:, None] + squared[1]) / grid.sizes
-    return 2 * grid.frequencies, mean_square, sums(magnitude), sums(magnitude**2), grid.sizes
+def _profile(image: Array, grid: Rings) -> tuple[Array, Array]:
+    """Return the sums of ``|F|`` and ``|F|^2`` per ring, ``(..., ring)``."""
+    energy = power(spectrum(image, taper=_TAPER))
+    return ring_sums(jnp.sqrt(energy), grid), ring_sums(energy, grid)
 
 
-def _curve(profile: tuple[np.ndarray, ...], high_pass: float) -> np.ndarray:
-    """Correlate the high-passed image with its phase inside each radius."""
-    _, mean_square, magnitude, energy, sizes = profile
-    gain = np.ones(sizes.size) if np.isinf(high_pass) else 1 - np.exp(-2 * high_pass**2 * mean_square)
-    gain[0] = 0
-    total = np.sqrt((gain**2 * energy).sum())
+def _curves(profile: tuple[Array, Array], grid: Rings, widths: Array | None) -> Array:
+    """Correlate the image, high-passed by each width, with its phase inside each radius: ``(..., width, ring)``."""
+    magnitude, energy = (part[..., None, :] for part in profile)
+    axes = magnitude.ndim
+    gain = jnp.ones((1,) * (axes - 1) + grid.sizes.shape, jnp.float32)
+    if widths is not None:
+        square = jnp.square(widths)[..., None]
+        square = square.reshape((1,) * (axes - square.ndim) + square.shape)
+        gain = 1 - jnp.exp(-2 * square * _row(_mean_square(grid), axes))
+    gain = gain.at[..., 0].set(0.0)
+    total = jnp.sqrt((gain**2 * energy).sum(-1, keepdims=True))
     # Ring 0 is the removed mean: it has no phase, and is in neither sum.
-    pairs = np.cumsum(sizes) - sizes[0]
-    return np.cumsum(gain * magnitude) / np.maximum(total * np.sqrt(np.maximum(pairs, 1)), 1e-30)
+    pairs = _row(np.maximum(np.cumsum(grid.sizes) - grid.sizes[0], 1), axes)
+    return jnp.cumsum(gain * magnitude, axis=-1) / jnp.maximum(total * jnp.sqrt(pairs), 1e-30)
 
 
-def _peak(radii: np.ndarray, curve: np.ndarray) -> tuple[float, float]:
-    """Return radius and height of the last maximum after which the curve falls; (0, 0) for none."""
-    end = curve.size
-    while end > 2:
-        top = int(np.argmax(curve[:end]))
-        if top == 0:
-            break
-        if curve[top] - curve[top:end].min() >= _FALL:
-            return float(radii[top]), float(curve[top])
-        end -= 1
-    return 0.0, 0.0
+def _row(values: np.ndarray, axes: int) -> Array:
+    """Return values along the last of so many axes."""
+    return jnp.asarray(values, jnp.float32).reshape((1,) * (axes - 1) + values.shape)
 
 
-def _farthest_peak(profile: tuple[np.ndarray, ...], filters: int) -> float:
-    radii = profile[0]
-    start, height = _peak(radii, _curve(profile, np.inf))
-    best = start if height > _LEAST_PEAK else 0.0
-    widest = 2 / start if start > 0 else float(radii.size)
-    widths = np.geomspace(widest, 0.15, filters)
+def _mean_square(grid: Rings) -> np.ndarray:
+    """Return the mean square radius in each ring: next to zero the filters grow with the square."""
+    rows, columns = grid.member.shape
+    x = np.arange(columns) / (2 * (columns - 1) if grid.multiplicity[0, -1] == 1 else 2 * columns - 1)
+    square = np.square(2 * np.fft.fftfreq(rows))[:, None] + np.square(2 * x)
+    count = grid.sizes.size
+    weights = (square * grid.multiplicity).ravel()
+    sums = np.bincount(grid.member.ravel(), weights=weights, minlength=count)[:count]
+    return np.asarray(sums / grid.sizes)
+
+
+def _peaks(curve: Array, grid: Rings) -> tuple[Array, Array]:
+    """Return radius and height of the last maximum after which a curve ``(..., ring)`` falls; (0, 0) for none."""
+    highest = jax.lax.cummax(curve, axis=curve.ndim - 1)
+    falls = highest - curve >= _FALL
+    last = curve.shape[-1] - 1 - jnp.argmax(falls[..., ::-1], axis=-1)
+    height = jnp.take_along_axis(highest, last[..., None], axis=-1)
+    at = jnp.argmax(curve >= height, axis=-1)
+    found = falls.any(-1) & (at > 0)
+    radii = jnp.asarray(2 * grid.frequencies, jnp.float32)
+    return jnp.where(found, radii[at], 0.0), jnp.where(found, height[..., 0], 0.0)
+
+
+def _farthest_peak(profile: tuple[Array, Array], grid: Rings, filters: int) -> Array:
+    start, height = (part[..., 0] for part in _peaks(_curves(profile, grid, None), grid))
+    best = jnp.where(height > _LEAST_PEAK, start, 0.0)
+    first = jnp.where(start > 0, 2 / jnp.where(start > 0, start, 1.0), float(grid.sizes.size))
+    last = jnp.full_like(first, 0.15)
+    share = _row(np.linspace(0.0, 1.0, filters), first.ndim + 1)
     for _ in range(2):
-        found = [_peak(radii, _curve(profile, width)) for width in widths]
-        reach = np.array([radius if height > _LEAST_PEAK else 0.0 for radius, height in found])
-        best = max(best, float(reach.max()))
-        at = int(np.argmax(reach))
-        widths = np.geomspace(widths[max(at - 1, 0)], widths[min(at + 1, filters - 1)], filters)
+        widths = first[..., None] * (last / first)[..., None] ** share
+        radii, heights = _peaks(_curves(profile, grid, widths), grid)
+        reach = jnp.where(heights > _LEAST_PEAK, radii, 0.0)
+        best = jnp.maximum(best, reach.max(-1))
+        at = jnp.argmax(reach, axis=-1)[..., None]
+        first, last = (
+            jnp.take_along_axis(widths, jnp.clip(at + step, 0, filters - 1), axis=-1)[..., 0]
+            for step in (-1, 1)
+        )
     return best

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
@@ -27,6 +28,26 @@ def check_kernel(kernel: Array) -> None:
         raise ValueError(
             f"expected a kernel (y, x) or (z, y, x) with odd sides, got shape {jnp.shape(kernel)}"
         )
+
+
+def check_psf(psf: Array) -> None:
+    """Refuse a kernel that is no PSF: with NaN, negative light, or a sum other than 1, by a twentieth or more.
+
+    Under ``jit`` only its shape is known, and looked at.
+    """
+    check_kernel(psf)
+    if isinstance(psf, jax.core.Tracer):
+        return
+    values = np.asarray(psf, np.float64)
+    if not np.all(np.isfinite(values)):
+        raise ValueError("expected a PSF without NaN or infinity, got one that holds some")
+    if values.min() < -1e-6 * np.abs(values).max():
+        raise ValueError(
+            f"expected a PSF that is nowhere negative, got {values.min():.3g} beside {values.max():.3g}: take its "
+            "background off and set what is still below 0 to 0"
+        )
+    if abs(values.sum() - 1) > 0.05:
+        raise ValueError(f"expected a PSF that sums to 1, got {values.sum():.4g}: divide it by its sum")
 
 
 def _as_float(image: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -261,8 +262,8 @@ def _extended(
 def _report(
     made: SimReconstruction, otf: RadialOtf, pixel_nm: float | None, notes: tuple[str, ...]
 ) -> dict[str, Any]:
-    before = decorrelation_resolution(made.mean[0], pixel_size_nm=1.0)
-    after = decorrelation_resolution(made.image[0], pixel_size_nm=1 / FACTOR)
+    before = float(decorrelation_resolution(made.mean[0], pixel_size_nm=1.0))
+    after = float(decorrelation_resolution(made.image[0], pixel_size_nm=1 / FACTOR))
     return {
         "angles": made.angles(),
         "refined": made.refined,
@@ -278,8 +279,8 @@ def _report(
     }
 
 
-def _finite(value: np.ndarray) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _plain(options: SimOptions) -> dict[str, Any]:

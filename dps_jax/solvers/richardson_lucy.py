@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from dps_jax import _checks
 from dps_jax.operators.camera_frame import camera_frame
+from dps_jax.operators.convolve import check_psf
 from dps_jax.operators.forward import camera
 from dps_jax.operators.sampling import bin_area_adjoint
 from dps_jax.solvers.variation import variation_divergence
@@ -54,6 +55,7 @@ def make_richardson_lucy_step(
     Transforms that every step shares are computed here, once; see :func:`richardson_lucy` for the parameters.
     """
     _checks.non_negative("tv_weight", tv_weight)
+    check_psf(psf)
     image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
     frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
     sides = image.shape[-jnp.ndim(psf) :]
@@ -126,7 +128,7 @@ def richardson_lucy(
     image
         ``(..., y, x)``, or a volume ``(..., z, y, x)`` for a kernel of three axes; negative values count as 0.
     psf
-        Kernel ``(ky, kx)`` or ``(kz, ky, kx)`` on the grid of the result, odd sides.
+        Kernel ``(ky, kx)`` or ``(kz, ky, kx)`` on the grid of the result, odd sides, unit sum.
     iterations
         Number of steps: more sharpen more and amplify noise more.
     factor
@@ -152,8 +154,8 @@ def richardson_lucy(
     Raises
     ------
     ValueError
-        If ``iterations`` is below 1, ``tv_weight`` negative, the kernel has an even side, or ``measured`` other sides
-        than the image.
+        If ``iterations`` is below 1, ``tv_weight`` negative, the kernel has an even side, NaN, negative values or
+        another sum than 1, or ``measured`` other sides than the image.
     """
     if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
         _checks.positive_integer("iterations", iterations)

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 
 from dps_jax import _checks
-from dps_jax.operators.convolve import BOUNDARIES, check_kernel
+from dps_jax.operators.convolve import BOUNDARIES, check_psf
 from dps_jax.typing import Array
 
 
@@ -38,7 +38,7 @@ def wiener(image: Array, psf: Array, *, noise_to_signal: float = 0.01, boundary:
     Raises
     ------
     ValueError
-        For ``noise_to_signal`` that is not above 0, or a kernel with an even side.
+        For ``noise_to_signal`` that is not above 0, or a kernel with an even side, NaN, negative values or another sum.
     """
     _checks.positive("noise_to_signal", noise_to_signal)
     return _filtered(image, psf, boundary, lambda laplacian: noise_to_signal)
@@ -55,7 +55,7 @@ def tikhonov(image: Array, psf: Array, *, weight: float = 0.01, boundary: str = 
 
 
 def _filtered(image: Array, psf: Array, boundary: str, penalty: Callable[[Array], Array | float]) -> Array:
-    check_kernel(psf)
+    check_psf(psf)
     _checks.one_of("boundary", boundary, tuple(BOUNDARIES))
     image = jnp.asarray(image, jnp.result_type(image, jnp.float32))
     axes = tuple(range(-jnp.ndim(psf), 0))

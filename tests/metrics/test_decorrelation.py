@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -50,6 +51,19 @@ def test_scales_with_the_pixel_and_not_with_intensity(exposures):
     np.testing.assert_allclose(
         found, 2 * metrics.decorrelation_resolution(image, pixel_size_nm=32.5), rtol=0.01
     )
+
+
+def test_a_batch_is_one_call_however_it_is_made(exposures):
+    images = np.stack([exposures[period][0][:256, :256] for period in (100, 150, 200)])
+
+    def resolution(image):
+        return metrics.decorrelation_resolution(image, pixel_size_nm=32.5)
+
+    one_by_one = [float(resolution(image)) for image in images]
+    assert one_by_one[0] < one_by_one[1] < one_by_one[2]
+    for found in (resolution(images), jax.vmap(resolution)(images), jax.jit(jax.vmap(resolution))(images)):
+        # A peak is a ring: rounding moves it by one of 128 at the most.
+        np.testing.assert_allclose(found, one_by_one, rtol=1 / 40)
 
 
 def test_oblong_image(exposures):

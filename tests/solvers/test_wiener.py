@@ -105,4 +105,4 @@ def test_refusals():
     with pytest.raises(ValueError, match="boundary to be one of"):
         wiener(image, PSF, boundary="mirror")
     with pytest.raises(ValueError, match="at least 3 axes"):
-        wiener(image, jnp.ones((3, 3, 3)))
+        wiener(image, jnp.full((3, 3, 3), 1 / 27))
