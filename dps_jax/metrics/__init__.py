@@ -8,7 +8,7 @@ them together.
 from dps_jax.metrics.cutoff import spectral_cutoff
 from dps_jax.metrics.decorrelation import decorrelation_curve, decorrelation_resolution
 from dps_jax.metrics.fidelity import Squirrel, error_map, rse, rsp, squirrel
-from dps_jax.metrics.frc import frc_curve, frc_resolution, fsc_curve
+from dps_jax.metrics.frc import frc_curve, frc_resolution, fsc_curve, fsc_resolution
 from dps_jax.metrics.image import (
     least_squares_scale,
     mae,
@@ -56,6 +56,7 @@ __all__ = [
     "frc_one_image",
     "frc_resolution",
     "fsc_curve",
+    "fsc_resolution",
     "least_squares_scale",
     "line_pair_dip",
     "line_pair_profile",

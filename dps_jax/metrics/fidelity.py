@@ -50,9 +50,10 @@ def squirrel(super_resolved: np.ndarray, measured: np.ndarray, *, max_sigma_px: 
         For images that are not 2D, a grid that is not a whole number finer, values that are not finite, or a
         width that is not positive.
 
-    Notes ----- Culley et al. 2018. They search all three parameters; here scale and offset follow in closed
-    form for each width, and the error is evaluated in the cosine domain, where a Gaussian with mirror
-    boundary is a product.
+    Notes
+    -----
+    Culley et al. 2018. They search all three parameters; here scale and offset follow in closed form for each
+    width, and the error is evaluated in the cosine domain, where a Gaussian with mirror boundary is a product.
     """
     _checks.positive("max_sigma_px", max_sigma_px)
     image, reference = _on_one_grid(super_resolved, measured)

@@ -17,6 +17,8 @@ from dps_jax.metrics import (
     decorrelation_resolution,
     frc_curve,
     frc_resolution,
+    mae,
+    ms_ssim,
     nrmse,
     out_of_band_correlation,
     psnr,
@@ -30,7 +32,9 @@ from dps_jax.operators.sampling import bin_area, bin_area_adjoint
 SCORES = {
     "psnr_db": ("PSNR with the truth (dB)", "{:.2f}"),
     "ssim": ("SSIM with the truth", "{:.4f}"),
+    "ms_ssim": ("MS-SSIM with the truth", "{:.4f}"),
     "nrmse": ("NRMSE with the truth", "{:.4f}"),
+    "mae": ("MAE with the truth, in its units", "{:.4g}"),
     "out_of_band": ("out-of-band correlation with the truth", "{:.3f}"),
     "frc_nm": ("FRC of two independent results (nm)", "{:.0f}"),
     "decorrelation_nm": ("decorrelation resolution (nm)", "{:.0f}"),
@@ -127,6 +131,10 @@ def evaluate(
             curves[f"FRC with truth, {name}"] = _per_um(frc_curve(pixels, object_), pixel_size_nm)
         if abbe_nm is None:
             notes.append("the out-of-band score needs the optics: give --na and --wavelength-nm")
+        elif "out_of_band" not in scores["result"]:
+            notes.append(
+                "the result's pixels are too coarse for anything beyond the cut-off: no out-of-band score"
+            )
     if repeat is not None:
         if np.shape(repeat) != image.shape:
             raise ValueError(
@@ -176,7 +184,10 @@ def _against_truth(
         "psnr_db": float(psnr(scaled, truth)),
         "ssim": float(ssim(scaled, truth)),
         "nrmse": float(nrmse(scaled, truth)),
+        "mae": float(mae(scaled, truth)),
     }
+    with contextlib.suppress(ValueError):  # images that are too small for five scales
+        scores["ms_ssim"] = float(ms_ssim(scaled, truth))
     if abbe_nm is not None:
         with contextlib.suppress(ValueError):  # no ring beyond the cut-off is left below Nyquist
             cutoff = pixel_size_nm / abbe_nm

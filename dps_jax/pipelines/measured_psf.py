@@ -17,7 +17,7 @@ def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         For a kernel that is not an image, holds NaN or infinity, has no light, or whose brightest pixel is so far
         from the middle that a result would be shifted by more than two pixels.
     """
-    kernel = np.asarray(psf, np.float64)
+    kernel = psf = np.asarray(psf, np.float64)
     if kernel.ndim != 2 or min(kernel.shape) < 3:
         raise ValueError(f"expected the PSF as an image of at least 3 px a side, got shape {kernel.shape}")
     if not np.all(np.isfinite(kernel)):
@@ -30,7 +30,16 @@ def usable_psf(psf: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         cuts.append(slice(1, None) if even and at >= side // 2 else slice(0, side - even))
     if any(side % 2 == 0 for side in kernel.shape):
         kernel = kernel[tuple(cuts)]
-        notes.append(f"the PSF had an even side and was cut to {kernel.shape[0]}x{kernel.shape[1]} px")
+        left_out = [
+            f"{'first' if cut.start else 'last'} {name}"
+            for cut, side, name in zip(cuts, psf.shape, ("row", "column"), strict=True)
+            if side % 2 == 0
+        ]
+        notes.append(
+            f"the PSF had an even side and was cut to {kernel.shape[0]}x{kernel.shape[1]} px around its brightest "
+            f"pixel, without its {' and '.join(left_out)}; if its origin is meant elsewhere, results are shifted by "
+            "up to a pixel: crop it to odd sides around its origin"
+        )
     if kernel.min() < 0:
         share = float(-kernel[kernel < 0].sum() / np.abs(kernel).sum())
         kernel = np.maximum(kernel, 0)

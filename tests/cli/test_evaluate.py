@@ -48,6 +48,8 @@ def test_all_scores_when_all_is_known(cli, save, place, made):
     assert "frc_nm" in scores or "does not fall below 1/7" in ran.out
     assert all(np.isfinite(scores[name]) for name in KEYS & set(scores))
     assert scores["out_of_band"] > scores["raw"]["out_of_band"]
+    assert scores["mae"] < scores["raw"]["mae"]
+    assert scores["ms_ssim"] > scores["raw"]["ms_ssim"]
     assert scores["psnr_db"] > scores["raw"]["psnr_db"]
     assert 0.9 < scores["rsp"] <= 1
     assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
@@ -67,6 +69,10 @@ def test_what_cannot_be_had_is_absent_and_said(cli, place):
     scores, ran = evaluated(cli, place, "--truth", "truth.tif")
     assert "out_of_band" not in scores
     assert "give --na and --wavelength-nm" in " ".join(ran.out.split())
+    # Beyond a cut-off of 62 nm pixels of 32.5 nm show nothing.
+    scores, ran = evaluated(cli, place, "--truth", "truth.tif", "--na", "1.4", "--wavelength-nm", "175")
+    assert "out_of_band" not in scores
+    assert "too coarse for anything beyond the cut-off" in " ".join(ran.out.split())
 
 
 def test_invented_texture_moves_what_the_note_says(cli, place, made):

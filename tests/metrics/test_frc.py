@@ -46,6 +46,20 @@ def test_shells_are_the_definition(rng, shape, z_step):
     np.testing.assert_allclose(curve, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("z_step", [1.0, 2.0])
+def test_resolution_of_volumes_is_the_cutoff(rng, z_step):
+    shape, cutoff, pixel_nm = (int(48 / z_step), 48, 48), 1 / 6, 50.0
+    z, y, x = np.meshgrid(
+        np.fft.fftfreq(shape[0], z_step), np.fft.fftfreq(48), np.fft.fftfreq(48), indexing="ij"
+    )
+    within = np.sqrt(z**2 + y**2 + x**2) < cutoff
+    scene = np.fft.ifftn(np.fft.fftn(rng.normal(size=shape)) * within).real
+    a, b = (scene + 0.2 * scene.std() * rng.normal(size=shape) for _ in range(2))
+    found = metrics.fsc_resolution(a, b, pixel_size_nm=pixel_nm, z_step_px=z_step, smooth=0.0, window=False)
+    # Between the last shell with signal and the first without.
+    assert cutoff - 1 / 48 < pixel_nm / float(found) < cutoff + 1 / 48
+
+
 def test_curve_of_white_signal_in_white_noise(rng):
     a, b = correlated(rng, (256, 256), noise=2.0)
     # Signal share 1 / (1 + 4); 32,000 independent pairs pooled: standard error 0.006, the window doubles it.
