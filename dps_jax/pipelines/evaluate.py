@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +28,7 @@ from dps_jax.metrics import (
     ssim,
 )
 from dps_jax.operators.sampling import bin_area, bin_area_adjoint
+from dps_jax.typing import Array
 
 # Scores in the order of a report: (heading, format).
 SCORES = {
@@ -118,7 +120,7 @@ def evaluate(
         "result": (image, pixel_size_nm),
         "raw": (raw, ratio * pixel_size_nm),
     }.items():
-        resolution = float(decorrelation_resolution(pixels, pixel_size_nm=size))
+        resolution = size * float(_decorrelation_px(pixels))
         if np.isfinite(resolution):
             scores[name]["decorrelation_nm"] = resolution
         else:
@@ -180,19 +182,33 @@ def _against_truth(
 ) -> dict[str, float]:
     energy = float((image.astype(np.float64) ** 2).sum())
     scaled = image * np.float32((image.astype(np.float64) * truth).sum() / energy if energy > 0 else 0.0)
-    scores = {
-        "psnr_db": float(psnr(scaled, truth)),
-        "ssim": float(ssim(scaled, truth)),
-        "nrmse": float(nrmse(scaled, truth)),
-        "mae": float(mae(scaled, truth)),
-    }
+    scores = {name: float(value) for name, value in _image_scores(scaled, truth).items()}
     with contextlib.suppress(ValueError):  # images that are too small for five scales
-        scores["ms_ssim"] = float(ms_ssim(scaled, truth))
+        scores["ms_ssim"] = float(_ms_ssim(scaled, truth))
     if abbe_nm is not None:
         with contextlib.suppress(ValueError):  # no ring beyond the cut-off is left below Nyquist
             cutoff = pixel_size_nm / abbe_nm
             scores["out_of_band"] = float(out_of_band_correlation(image, truth, cutoff_cycles_px=cutoff))
     return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+# Compiled as wholes, which takes a tenth of the time of their single operations.
+_ms_ssim = jax.jit(ms_ssim)
+
+
+@jax.jit
+def _image_scores(image: Array, truth: Array) -> dict[str, Array]:
+    return {
+        "psnr_db": psnr(image, truth),
+        "ssim": ssim(image, truth),
+        "nrmse": nrmse(image, truth),
+        "mae": mae(image, truth),
+    }
+
+
+@jax.jit
+def _decorrelation_px(image: Array) -> Array:
+    return decorrelation_resolution(image, pixel_size_nm=1.0)
 
 
 def _per_um(curve: tuple[object, object], pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -262,8 +264,8 @@ def _extended(
 def _report(
     made: SimReconstruction, otf: RadialOtf, pixel_nm: float | None, notes: tuple[str, ...]
 ) -> dict[str, Any]:
-    before = float(decorrelation_resolution(made.mean[0], pixel_size_nm=1.0))
-    after = float(decorrelation_resolution(made.image[0], pixel_size_nm=1 / FACTOR))
+    resolution = jax.jit(partial(decorrelation_resolution, pixel_size_nm=1.0))
+    before, after = float(resolution(made.mean[0])), float(resolution(made.image[0])) / FACTOR
     return {
         "angles": made.angles(),
         "refined": made.refined,
