@@ -19,7 +19,7 @@ import tifffile
 from .axes import to_image_axes
 from .contiguous import contiguous_tiff
 from .errors import UserError, explained, library_warnings
-from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
+from .integrity import check_file, check_memory, check_planes, check_series, tiff_file
 from .metadata import Calibration, read_calibration
 from .tiff import SQUARE_TOLERANCE, _first_series, _page_notes
 
@@ -70,7 +70,7 @@ def open_movie(path: str | os.PathLike[str]) -> Iterator[Movie]:
     check_file(path)
     with contextlib.ExitStack() as stack:
         with explained(path), library_warnings("tifffile") as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path, **TIFF_OPTIONS))
+            file = stack.enter_context(tiff_file(path))
             shape, letters, dtype, read, notes = _planes(path, file)
             calibration = read_calibration(file)
         # A stand-in without memory: only its axes are looked at.

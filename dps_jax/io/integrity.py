@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
@@ -25,8 +25,22 @@ _BYTES_PER_TYPE[[5, 10, 12, 16, 17, 18]] = 8
 # 42 classic, 43 BigTIFF: place of the first directory's offset, formats of the tag count and of offsets.
 _LAYOUTS = {42: (4, "u2", "u4"), 43: (8, "u8", "u8")}
 _FALLBACK_BYTES = 4 * 2**30
-# NDTiff names its parts in an index beside it, by paths that may lead anywhere.
-TIFF_OPTIONS: dict[str, Any] = {"is_ndtiff": False}
+
+
+def tiff_file(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF without what may lead anywhere or grow: parts that are named in an index beside it, and entities.
+
+    NDTiff's index holds paths. OME's XML declares no types of document; one that does may unfold without end, and its
+    parser takes 8 MiB before it refuses: such a block is not read as OME's.
+    """
+    file = tifffile.TiffFile(path, is_ndtiff=False)
+    try:
+        if file.is_ome and "<!DOCTYPE" in file.pages.first.description:
+            file.is_ome = False
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def check_file(path: Path) -> None:

@@ -15,7 +15,7 @@ import tifffile
 
 from .axes import to_image_axes
 from .errors import UserError, explained, library_warnings
-from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series
+from .integrity import check_file, check_memory, check_planes, check_series, tiff_file
 from .metadata import read_calibration
 
 # Two sizes further apart than this would stretch a round spot by more than any resampling error.
@@ -76,7 +76,7 @@ def read_image(path: str | os.PathLike[str], *, max_bytes: int | None = None) ->
     with (
         explained(path),
         library_warnings("tifffile") as warnings,
-        tifffile.TiffFile(path, **TIFF_OPTIONS) as file,
+        tiff_file(path) as file,
     ):
         check_planes(path, file)
         series = _first_series(path, file)
@@ -111,7 +111,7 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     check_file(path)
-    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path, **TIFF_OPTIONS) as file:
+    with explained(path), library_warnings("tifffile"), tiff_file(path) as file:
         check_planes(path, file)
         series = _first_series(path, file)
         check_memory(path, series.nbytes, None)

@@ -15,7 +15,7 @@ import tifffile
 
 from .axes import to_image_axes
 from .errors import UserError, explained, library_warnings
-from .integrity import TIFF_OPTIONS, check_file, check_memory, check_planes, check_series, cut_short
+from .integrity import check_file, check_memory, check_planes, check_series, cut_short, tiff_file
 from .metadata import read_calibration
 from .regions import RegionImage, RegionReader, Span
 from .tiff import _first_series, _page_notes, read_image
@@ -38,7 +38,7 @@ def open_tiff(path: str | os.PathLike[str]) -> Iterator[RegionImage]:
     check_file(path)
     with contextlib.ExitStack() as stack:
         with explained(path), library_warnings("tifffile") as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path, **TIFF_OPTIONS))
+            file = stack.enter_context(tiff_file(path))
             check_planes(path, file)
             series = _first_series(path, file)
             check_series(path, file, series)

@@ -14,7 +14,7 @@ import tifffile
 from .. import _checks
 from .atomic import atomic_path, check_output
 from .errors import explained, library_warnings
-from .integrity import TIFF_OPTIONS, check_file
+from .integrity import check_file, tiff_file
 
 AXES = "TZCYX"  # ImageJ's order
 SETTINGS = "dps_jax"
@@ -80,7 +80,7 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     path = Path(path)
     check_file(path)
-    with explained(path), library_warnings("tifffile"), tifffile.TiffFile(path, **TIFF_OPTIONS) as file:
+    with explained(path), library_warnings("tifffile"), tiff_file(path) as file:
         imagej = (file.imagej_metadata if file.is_imagej else None) or {}
         shaped: Any = (file.shaped_metadata if file.is_shaped else None) or ({},)
     try:
