@@ -40,17 +40,23 @@ def test_the_mean_of_the_field_is_that_of_the_normal_equations(rng):
     )
 
 
+def drawn(seed, clipped):
+    """An image with hammer-stroke and without, both cut off at 0 if clipped; its true excess; the sample uncut."""
+    rng = np.random.default_rng(seed)
+    pair = example(
+        rng, (128, 128), ArtefactConfig(clipped=0.0), families=WITHHELD_FAMILIES, kind="hammer_stroke"
+    )
+    excess = curves(pair.image, pair.clean, "hammer_stroke", abbe_px=ABBE_PX)[1]
+    image, clean = (np.maximum(i, 0) if clipped else i for i in (pair.image, pair.clean))
+    return image, clean, excess, pair.clean
+
+
 @pytest.mark.parametrize("clipped", [0.0, 1.0])
 def test_most_of_it_goes_where_there_is_dark(clipped):
     """Given its true power; the network that the released chain has besides is not used."""
     left = []
     for seed in range(12):
-        rng = np.random.default_rng([4, seed])
-        pair = example(
-            rng, (128, 128), ArtefactConfig(clipped=0.0), families=WITHHELD_FAMILIES, kind="hammer_stroke"
-        )
-        excess = curves(pair.image, pair.clean, "hammer_stroke", abbe_px=ABBE_PX)[1]
-        image, clean = (np.maximum(i, 0) if clipped else i for i in (pair.image, pair.clean))
+        image, clean, excess, _ = drawn([4, seed], clipped)
         out = remove_hammer_stroke(image, excess, abbe_px=ABBE_PX)
         assert out.dtype == np.float32
         if not clipped:
@@ -65,13 +71,8 @@ def test_an_estimate_of_the_sample_tells_more_of_the_noise(clipped):
     """The true power and, for an estimate, the sample blurred by a fifth of a period."""
     left = {True: [], False: []}
     for seed in range(6):
-        rng = np.random.default_rng([5, seed])
-        pair = example(
-            rng, (128, 128), ArtefactConfig(clipped=0.0), families=WITHHELD_FAMILIES, kind="hammer_stroke"
-        )
-        excess = curves(pair.image, pair.clean, "hammer_stroke", abbe_px=ABBE_PX)[1]
-        image, clean = (np.maximum(i, 0) if clipped else i for i in (pair.image, pair.clean))
-        rough = gaussian_filter(pair.clean, 0.2 * ABBE_PX)
+        image, clean, excess, sample = drawn([5, seed], clipped)
+        rough = gaussian_filter(sample, 0.2 * ABBE_PX)
         for given in (False, True):
             out = remove_hammer_stroke(image, excess, abbe_px=ABBE_PX, structure=rough if given else None)
             left[given].append(np.sum((out - clean) ** 2) / np.sum((image - clean) ** 2))
