@@ -29,8 +29,8 @@ See = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @partial(jax.jit, static_argnames="abbe_px")
-def _continued(image: Array, measured: Array, abbe_px: float) -> Array:
-    return continue_image(image, measured, abbe_px=abbe_px, dark=DARK)
+def _continued(image: Array, measured: Array, mirror: tuple[Array, Array], abbe_px: float) -> Array:
+    return continue_image(image, measured, abbe_px=abbe_px, dark=DARK, noise_from=mirror)
 
 
 class Surroundings:
@@ -98,11 +98,18 @@ class Surroundings:
         return self._found[key]
 
     def _continue(self, across: np.ndarray, along: np.ndarray, axis: int) -> np.ndarray:
-        """Return a strip ``(across, along)`` of the plane, continued where it lies outside."""
+        """Return a strip ``(across, along)`` of the plane, continued where it lies outside, with its mirror's noise."""
         places = (along, across) if axis else (across, along)
+        # Of a narrow plane the mirror image may lie beyond the strip: the nearest that is there will do.
+        mirror = [
+            jnp.asarray(np.clip(mirrored(p[0], p[-1] + 1, n), max(p[0], 0), min(p[-1], n - 1)) - p[0])
+            for p, n in zip(places, self.shape, strict=True)
+        ]
         inside = [(p >= 0) & (p < n) for p, n in zip(places, self.shape, strict=True)]
         image = self._see(*(np.clip(p, 0, n - 1) for p, n in zip(places, self.shape, strict=True)))
         measured = (inside[0][:, None] & inside[1]).astype(np.float32)
         if axis:
-            image, measured = image.T, measured.T
-        return np.asarray(_continued(jnp.asarray(image), jnp.asarray(measured), self._abbe_px))
+            image, measured, mirror = image.T, measured.T, mirror[::-1]
+        return np.asarray(
+            _continued(jnp.asarray(image), jnp.asarray(measured), (mirror[0], mirror[1]), self._abbe_px)
+        )
