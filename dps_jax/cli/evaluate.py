@@ -32,15 +32,19 @@ class Arguments:
     truth: Given = None
     """The object, where it is known, on the result's grid or a finer one: PSNR, SSIM, NRMSE, out-of-band."""
     repeat: Given = None
-    """The result of a second, independent exposure, made in the same way: FRC."""
+    """The result of a second, independent exposure, made in the same way: FRC, and a map of it."""
     na: Unset = None
-    """Numerical aperture of the objective, for the out-of-band score."""
+    """Numerical aperture of the objective, for the out-of-band score and the misfit."""
     wavelength_nm: Unset = None
     """Emission wavelength in nm, likewise."""
     modulation: float = 1.0
     """Resolution of the raw image over widefield: 1 for widefield or confocal, about 2 for linear SIM."""
     refractive_index: float = 1.515
     """Of the immersion medium."""
+    gain: Unset = None
+    """Camera units per photon, for the misfit; by default from the raw image's mean-variance line."""
+    offset: Unset = None
+    """Camera value without light, likewise."""
     pixel_size_nm: Unset = None
     """Pixel size of the result in nm; by default read from the files."""
     json: Given = None
@@ -80,6 +84,8 @@ def run(arguments: Arguments) -> int:
         wavelength_nm=arguments.wavelength_nm,
         modulation=arguments.modulation,
         refractive_index=arguments.refractive_index,
+        gain=arguments.gain,
+        offset=arguments.offset,
         json=arguments.json,
         figure=arguments.figure,
     )
@@ -93,7 +99,12 @@ def _check_optics(arguments: Arguments) -> None:
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == 1:
         raise UserError(f"the Abbe period needs both --na and --wavelength-nm; {missing[0]} is missing.")
-    numbers = {**given, "--modulation": arguments.modulation, "--pixel-size-nm": arguments.pixel_size_nm}
+    numbers = {
+        **given,
+        "--modulation": arguments.modulation,
+        "--gain": arguments.gain,
+        "--pixel-size-nm": arguments.pixel_size_nm,
+    }
     for name, value in numbers.items():
         if value is not None:
             _checks.positive(name, value)

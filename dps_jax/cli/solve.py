@@ -29,8 +29,18 @@ METHODS = (
     "self-deblur",
     "w-dip",
 )
+BOUNDARIES = ("reflect", "nearest", "wrap", "constant")
 _BLIND = ("self-deblur", "w-dip")
-_POSITIVE = ("na", "pixel_size_nm", "modulation", "refractive_index", "noise_to_signal", "weight", "fidelity")
+_POSITIVE = (
+    "na",
+    "pixel_size_nm",
+    "modulation",
+    "refractive_index",
+    "noise_to_signal",
+    "weight",
+    "fidelity",
+    "gain",
+)
 
 Unset = Annotated[float | None, tyro.conf.arg(help_behavior_hint="")]
 
@@ -75,6 +85,16 @@ class Arguments:
     published with 5000)."""
     accelerated: bool = False
     """Richardson-Lucy with extrapolation (Biggs and Andrews 1997)."""
+    until_explained: bool = False
+    """Of richardson-lucy: stop at the first step that explains the photons as well as the truth would, which needs no
+    truth but the gain; --iterations is then the most (by default 500)."""
+    gain: Unset = None
+    """Camera units per photon, for --until-explained; by default from the image's mean-variance line."""
+    offset: Unset = None
+    """Camera value without light, likewise."""
+    boundary: str = "reflect"
+    """What lies outside the image, of richardson-lucy, -tv, wiener and tikhonov: reflect, nearest, wrap or constant
+    (0)."""
     tv_weight: float = 0.005
     """Weight of the total variation in richardson-lucy-tv."""
     noise_to_signal: float = 0.01
@@ -161,6 +181,9 @@ def _check_numbers(arguments: Arguments) -> None:
         _checks.positive("--wavelength-nm", value)
     for name in ("tv_weight", "sparsity"):
         _checks.non_negative(parsing.flag(name), getattr(arguments, name))
+    _checks.one_of("--boundary", arguments.boundary, BOUNDARIES)
+    if arguments.until_explained and arguments.words[0] != "richardson-lucy":
+        raise UserError(f"expected --until-explained with richardson-lucy, got it with {arguments.words[0]}.")
     _checks.positive("--radius-nm", arguments.radius_nm)
     _checks.positive_integer("--factor", arguments.factor)
     _checks.positive_integer("--features", arguments.features)

@@ -48,58 +48,66 @@ def psnr(
     data_range
         A number or ``(...,)``; the truth's maximum minus its minimum if ``None``.
     scale
-        Multiply the image by its one least-squares scale to the truth first.
+        Multiply the image by its one least-squares scale to the truth first: for images in an arbitrary unit, here and
+        in every score below. Where their zero is arbitrary too, both go through :func:`percentile_normalise` before.
 
     Raises
     ------
     ValueError
         For shapes that differ, or a range that is not positive.
     """
-    image, truth = _pair(image, truth)
-    if scale:
-        image = image * least_squares_scale(image, truth)[0][..., None, None]
+    image, truth = _pair(image, truth, scale=scale)
     span = _span(truth, data_range)
     return 20 * jnp.log10(span) - 10 * jnp.log10(jnp.square(image - truth).mean(_PIXELS))
 
 
-def nrmse(image: ArrayLike, truth: ArrayLike, *, normalisation: str = "euclidean") -> Array:
-    """Return the root-mean-square error as a share of the truth.
+def nrmse(
+    image: ArrayLike, truth: ArrayLike, *, normalisation: str = "euclidean", scale: bool = False
+) -> Array:
+    """Return the root-mean-square error as a share of the truth; ``scale`` as in :func:`psnr`.
 
     ``normalisation`` is what counts as 1: ``"euclidean"`` the truth's root mean square, ``"min-max"`` its
     range, ``"mean"`` its mean. Raises ``ValueError`` for another name or for shapes that differ.
     """
     _checks.one_of("normalisation", normalisation, ("euclidean", "min-max", "mean"))
-    image, truth = _pair(image, truth)
+    image, truth = _pair(image, truth, scale=scale)
     error = jnp.sqrt(jnp.square(image - truth).mean(_PIXELS))
     if normalisation == "euclidean":
         return error / jnp.sqrt(jnp.square(truth).mean(_PIXELS))
     return error / (_span(truth, None) if normalisation == "min-max" else truth.mean(_PIXELS))
 
 
-def mae(image: ArrayLike, truth: ArrayLike) -> Array:
-    """Return the mean absolute error, in units of the images; ``ValueError`` for shapes that differ."""
-    image, truth = _pair(image, truth)
+def mae(image: ArrayLike, truth: ArrayLike, *, scale: bool = False) -> Array:
+    """Return the mean absolute error, in the truth's unit; ``scale`` as in :func:`psnr`.
+
+    Raises ``ValueError`` for shapes that differ.
+    """
+    image, truth = _pair(image, truth, scale=scale)
     return jnp.abs(image - truth).mean(_PIXELS)
 
 
-def ssim(image: ArrayLike, truth: ArrayLike, *, data_range: ArrayLike | None = None) -> Array:
+def ssim(
+    image: ArrayLike, truth: ArrayLike, *, data_range: ArrayLike | None = None, scale: bool = False
+) -> Array:
     """Return the structural similarity of Wang et al. 2004 (Gaussian window of 1.5 px).
 
-    ``data_range`` is a number or ``(...,)``, the truth's maximum minus its minimum if ``None``. Raises
-    ``ValueError`` for shapes that differ or images below 11 px a side.
+    ``data_range`` and ``scale`` as in :func:`psnr`. Raises ``ValueError`` for shapes that differ or images below 11 px
+    a side.
     """
-    image, truth = _pair(image, truth)
+    image, truth = _pair(image, truth, scale=scale)
     return _per_image(lambda i, t, span: fidelity.ssim(i, t, data_range=span), image, truth, data_range)
 
 
-def ms_ssim(image: ArrayLike, truth: ArrayLike, *, data_range: ArrayLike | None = None) -> Array:
+def ms_ssim(
+    image: ArrayLike, truth: ArrayLike, *, data_range: ArrayLike | None = None, scale: bool = False
+) -> Array:
     """Return the multi-scale structural similarity of Wang, Simoncelli and Bovik 2003 (five scales).
 
     Contrast and structure are compared at every scale, luminance at the coarsest; a scale is the average of
     2x2 pixels of the one before. A negative correlation at any scale gives 0. Arguments as in :func:`ssim`;
     raises ``ValueError`` for shapes that differ or images below 176 px a side (11 px at the coarsest scale).
     """
-    image, truth = _pair(image, truth)
+    image, truth = _pair(image, truth, scale=scale)
     least = 11 * 2 ** (len(_MS_WEIGHTS) - 1)
     if min(image.shape[-2:]) < least:
         raise ValueError(f"expected images of {least} px a side or more, got shape {image.shape}")
@@ -122,10 +130,13 @@ def percentile_normalise(image: ArrayLike, *, low: float = 0.1, high: float = 99
     return jnp.where(spread, (image - bottom) / jnp.where(spread, top - bottom, 1.0), 0.0)
 
 
-def _pair(image: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:
+def _pair(image: ArrayLike, truth: ArrayLike, *, scale: bool = False) -> tuple[Array, Array]:
     _checks.at_least_2d("image", image)
     _checks.same_shape("image", image, "truth", truth)
-    return jnp.asarray(image, jnp.float32), jnp.asarray(truth, jnp.float32)
+    image, truth = jnp.asarray(image, jnp.float32), jnp.asarray(truth, jnp.float32)
+    if scale:
+        image = image * least_squares_scale(image, truth)[0][..., None, None]
+    return image, truth
 
 
 def _span(truth: Array, data_range: ArrayLike | None) -> Array:

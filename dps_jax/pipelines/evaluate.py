@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from dps_jax import _checks
 from dps_jax.metrics import (
     decorrelation_resolution,
     frc_curve,
+    frc_one_image,
     frc_resolution,
     mae,
     ms_ssim,
@@ -24,10 +26,12 @@ from dps_jax.metrics import (
     out_of_band_correlation,
     psnr,
     radial_power_spectrum,
+    rolling_frc,
     squirrel,
     ssim,
 )
 from dps_jax.operators.sampling import bin_area, bin_area_adjoint
+from dps_jax.pipelines.misfit import GainUnknownError, measure_misfit
 from dps_jax.typing import Array
 
 # Scores in the order of a report: (heading, format).
@@ -39,28 +43,33 @@ SCORES = {
     "mae": ("MAE with the truth, in its units", "{:.4g}"),
     "out_of_band": ("out-of-band correlation with the truth", "{:.3f}"),
     "frc_nm": ("FRC of two independent results (nm)", "{:.0f}"),
+    "frc_one_image_nm": ("FRC of one image with itself (nm)", "{:.0f}"),
     "decorrelation_nm": ("decorrelation resolution (nm)", "{:.0f}"),
     "rsp": ("RSP with the raw image", "{:.4f}"),
     "rse": ("RSE with the raw image", "{:.4g}"),
+    "misfit": ("misfit with the raw image / its noise", "{:.3f}"),
 }
 _BLIND = (
-    "without a truth or an independent repeat nothing here can tell real detail from invented: decorrelation, RSP and "
-    "RSE are blind to invented texture"
+    "without a truth or an independent repeat nothing here can tell real detail from invented: decorrelation, RSP, "
+    "RSE and misfit are blind to invented texture"
 )
+# Windows of the map of local resolution, in pixels.
+_WINDOW_PX, _STEP_PX = 64, 16
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Scores of a result and of the raw image by name, what limits them, and what a figure shows.
 
-    ``curves`` holds ``(frequency in cycles per micrometre, value)`` by name; ``error_map`` is ``(y, x)`` on the raw
-    image's grid, in its units.
+    ``curves`` holds ``(frequency in cycles per micrometre, value)`` by name; ``maps`` images ``(y, x)``: ``"error"`` on
+    the raw image's grid and in its unit, ``"misfit"`` there in units of its noise, ``"frc"`` the local resolution in
+    nm, one value per window.
     """
 
     scores: dict[str, float]
     raw_scores: dict[str, float]
     notes: tuple[str, ...]
-    error_map: np.ndarray
+    maps: dict[str, np.ndarray]
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
@@ -72,6 +81,8 @@ def evaluate(
     abbe_nm: float | None = None,
     truth: np.ndarray | None = None,
     repeat: np.ndarray | None = None,
+    gain: float | None = None,
+    offset: float | None = None,
 ) -> Evaluation:
     """Score a result ``(y, x)`` against the raw image it was made from and whatever else is known.
 
@@ -84,11 +95,13 @@ def evaluate(
     pixel_size_nm
         Of the result.
     abbe_nm
-        Abbe period of the optics; without it there is no out-of-band score.
+        Abbe period of the optics; without it there is no out-of-band score and no misfit.
     truth
         The object on the result's grid, or on one finer by a whole number; one least-squares scale is allowed for.
     repeat
         The result of a second, independent exposure of the same object, made in the same way.
+    gain, offset
+        Of the camera, for the misfit; see :func:`dps_jax.pipelines.misfit.measure_misfit`.
 
     Returns
     -------
@@ -116,6 +129,20 @@ def evaluate(
     notes: list[str] = []
     reference = squirrel(image, raw)
     scores["result"] |= {"rsp": reference.rsp, "rse": reference.rse}
+    maps = {"error": reference.error_map}
+    if abbe_nm is not None:
+        try:
+            misfit = measure_misfit(image, raw, abbe_px=abbe_nm / pixel_size_nm, gain=gain, offset=offset)
+        except GainUnknownError as unknown:
+            notes.append(f"no misfit in units of the noise, since the gain is {unknown}; give --gain")
+        else:
+            maps["misfit"] = misfit.residual
+            if np.isfinite(misfit.ratio):
+                scores["result"]["misfit"] = misfit.ratio
+    # Only a camera's own pixels have noise that does not correlate: of a result this would read what it was made by.
+    own = ratio * pixel_size_nm * float(_frc_of_itself_px(raw)) if min(raw.shape) >= _LEAST_SIDE else np.nan
+    if np.isfinite(own):
+        scores["raw"]["frc_one_image_nm"] = own
     for name, (pixels, size) in {
         "result": (image, pixel_size_nm),
         "raw": (raw, ratio * pixel_size_nm),
@@ -151,9 +178,14 @@ def evaluate(
         else:
             notes.append("the FRC of result and repeat never rises above 1/7: they have nothing in common")
         curves["FRC with repeat"] = _per_um(frc_curve(image, second), pixel_size_nm)
+        if min(image.shape) >= _WINDOW_PX + _STEP_PX:
+            _, local = rolling_frc(
+                image, second, pixel_size_nm=pixel_size_nm, window_px=_WINDOW_PX, step_px=_STEP_PX
+            )
+            maps["frc"] = np.asarray(local)
     if truth is None and repeat is None:
         notes.append(_BLIND)
-    return Evaluation(scores["result"], scores["raw"], tuple(notes), reference.error_map, curves)
+    return Evaluation(scores["result"], scores["raw"], tuple(notes), maps, curves)
 
 
 def _ratio(fine: np.ndarray, coarse: np.ndarray, name: str) -> int:
@@ -180,11 +212,9 @@ def _on_grid(truth: np.ndarray, image: np.ndarray) -> np.ndarray:
 def _against_truth(
     image: np.ndarray, truth: np.ndarray, abbe_nm: float | None, pixel_size_nm: float
 ) -> dict[str, float]:
-    energy = float((image.astype(np.float64) ** 2).sum())
-    scaled = image * np.float32((image.astype(np.float64) * truth).sum() / energy if energy > 0 else 0.0)
-    scores = {name: float(value) for name, value in _image_scores(scaled, truth).items()}
+    scores = {name: float(value) for name, value in _image_scores(image, truth).items()}
     with contextlib.suppress(ValueError):  # images that are too small for five scales
-        scores["ms_ssim"] = float(_ms_ssim(scaled, truth))
+        scores["ms_ssim"] = float(_ms_ssim(image, truth))
     if abbe_nm is not None:
         with contextlib.suppress(ValueError):  # no ring beyond the cut-off is left below Nyquist
             cutoff = pixel_size_nm / abbe_nm
@@ -193,16 +223,18 @@ def _against_truth(
 
 
 # Compiled as wholes, which takes a tenth of the time of their single operations.
-_ms_ssim = jax.jit(ms_ssim)
+_ms_ssim = jax.jit(partial(ms_ssim, scale=True))
+_frc_of_itself_px = jax.jit(partial(frc_one_image, pixel_size_nm=1.0))
+_LEAST_SIDE = 8  # of an image whose every second pixels still make rings
 
 
 @jax.jit
 def _image_scores(image: Array, truth: Array) -> dict[str, Array]:
     return {
-        "psnr_db": psnr(image, truth),
-        "ssim": ssim(image, truth),
-        "nrmse": nrmse(image, truth),
-        "mae": mae(image, truth),
+        "psnr_db": psnr(image, truth, scale=True),
+        "ssim": ssim(image, truth, scale=True),
+        "nrmse": nrmse(image, truth, scale=True),
+        "mae": mae(image, truth, scale=True),
     }
 
 

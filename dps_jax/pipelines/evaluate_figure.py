@@ -11,6 +11,13 @@ import numpy as np
 from dps_jax.io import UserError, atomic_path
 from dps_jax.pipelines.evaluate import SCORES, Evaluation
 
+# Title of each map and how it is drawn; misfits beyond three standard errors are no noise.
+MAPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "error": ("error map (raw image's unit)", {"cmap": "viridis", "vmin": 0}),
+    "misfit": ("(raw image - expected) / noise", {"cmap": "RdBu_r", "vmin": -3, "vmax": 3}),
+    "frc": ("local FRC resolution (nm)", {"cmap": "viridis_r"}),
+}
+
 
 def draw_evaluation(path: Path, images: Mapping[str, np.ndarray], evaluation: Evaluation) -> None:
     """Draw to a PNG the images ``(y, x)`` by name, where the result departs from the raw image, and the curves.
@@ -29,8 +36,10 @@ def draw_evaluation(path: Path, images: Mapping[str, np.ndarray], evaluation: Ev
         ) from None
     panels = [("raw", "raw image"), ("result", "result"), ("truth", "truth"), ("repeat", "repeat")]
     shown = [(name, title) for name, title in panels if name in images]
-    figure = Figure(figsize=(4 * (len(shown) + 1), 8), layout="constrained")
-    grid = figure.add_gridspec(2, len(shown) + 1, height_ratios=(1.2, 1))
+    maps = [name for name in MAPS if name in evaluation.maps]
+    columns = len(shown) + len(maps)
+    figure = Figure(figsize=(4 * columns, 8), layout="constrained")
+    grid = figure.add_gridspec(2, columns, height_ratios=(1.2, 1))
     for column, (name, title) in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
         image = images[name]
@@ -38,12 +47,15 @@ def draw_evaluation(path: Path, images: Mapping[str, np.ndarray], evaluation: Ev
         axes.imshow(image, cmap="inferno", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
-    axes = figure.add_subplot(grid[0, len(shown)])
-    drawn = axes.imshow(evaluation.error_map, cmap="viridis", vmin=0, interpolation="nearest")
-    axes.set_title("error map (raw image's unit)")
-    axes.set_axis_off()
-    figure.colorbar(drawn, ax=axes, shrink=0.8)
-    middle = (len(shown) + 1) // 2
+    for column, name in enumerate(maps, start=len(shown)):
+        axes = figure.add_subplot(grid[0, column])
+        title, options = MAPS[name]
+        values = np.where(np.isfinite(evaluation.maps[name]), evaluation.maps[name], np.nan)
+        drawn = axes.imshow(values, interpolation="nearest", **options)
+        axes.set_title(title)
+        axes.set_axis_off()
+        figure.colorbar(drawn, ax=axes, shrink=0.8)
+    middle = columns // 2
     _draw_spectra(figure.add_subplot(grid[1, :middle]), evaluation)
     _draw_correlations(figure.add_subplot(grid[1, middle:]), evaluation)
     with atomic_path(path) as temporary:

@@ -31,6 +31,8 @@ class EvaluateOptions:
     wavelength_nm: float | None = None
     modulation: float = 1.0
     refractive_index: float = 1.515
+    gain: float | None = None
+    offset: float | None = None
     json: Path | None = None
     figure: Path | None = None
 
@@ -70,6 +72,8 @@ def evaluate_file(result: Path, options: EvaluateOptions) -> str:
                     abbe_nm=abbe_nm,
                     truth=given.get("truth"),
                     repeat=given.get("repeat"),
+                    gain=options.gain,
+                    offset=options.offset,
                 )
             )
         except ValueError as problem:

@@ -32,6 +32,10 @@ class Settings:
 
     iterations: int | None = None
     accelerated: bool = False
+    boundary: str = "reflect"
+    until_explained: bool = False
+    gain: float | None = None
+    offset: float | None = None
     tv_weight: float = 0.005
     noise_to_signal: float = 0.01
     weight: float = 0.01
@@ -57,6 +61,9 @@ class Solved:
     kernels: tuple[np.ndarray, ...] = ()
 
 
+_MOST_STEPS = 500  # where Richardson-Lucy stops by itself
+# Photons in a mean pixel below which the deviance is less than 1 from the start.
+_FEW_PHOTONS = 2.0
 _ITERATIONS = {
     "richardson-lucy": 20,
     "richardson-lucy-tv": 50,
@@ -67,13 +74,20 @@ _ITERATIONS = {
 
 
 def _count(settings: Settings, method: str) -> int:
+    if settings.until_explained and settings.iterations is None:
+        return _MOST_STEPS
     return _ITERATIONS[method] if settings.iterations is None else settings.iterations
 
 
 # Methods that work on the result's own grid get the image interpolated to it.
 def _richardson_lucy(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
     return solvers.richardson_lucy(
-        image, psf, iterations=_count(s, "richardson-lucy"), factor=factor, accelerated=s.accelerated
+        image,
+        psf,
+        iterations=_count(s, "richardson-lucy"),
+        factor=factor,
+        accelerated=s.accelerated,
+        boundary=s.boundary,
     )
 
 
@@ -84,6 +98,7 @@ def _richardson_lucy_tv(image: Array, psf: Array, s: Settings, factor: int, fwhm
         iterations=_count(s, "richardson-lucy-tv"),
         factor=factor,
         accelerated=s.accelerated,
+        boundary=s.boundary,
         tv_weight=s.tv_weight,
     )
 
@@ -93,11 +108,11 @@ def _finer(image: Array, factor: int) -> Array:
 
 
 def _wiener(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.wiener(_finer(image, factor), psf, noise_to_signal=s.noise_to_signal)
+    return solvers.wiener(_finer(image, factor), psf, noise_to_signal=s.noise_to_signal, boundary=s.boundary)
 
 
 def _tikhonov(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.tikhonov(_finer(image, factor), psf, weight=s.weight)
+    return solvers.tikhonov(_finer(image, factor), psf, weight=s.weight, boundary=s.boundary)
 
 
 def _sparse_hessian(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
@@ -125,10 +140,10 @@ _ONE_CALL: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
 _FITTED = ("self-deblur", "w-dip")
 # What each method reads of the settings, which is what a file says of them.
 METHODS: dict[str, tuple[str, ...]] = {
-    "richardson-lucy": ("iterations", "accelerated"),
-    "richardson-lucy-tv": ("iterations", "accelerated", "tv_weight"),
-    "wiener": ("noise_to_signal",),
-    "tikhonov": ("weight",),
+    "richardson-lucy": ("iterations", "accelerated", "boundary", "until_explained", "gain", "offset"),
+    "richardson-lucy-tv": ("iterations", "accelerated", "boundary", "tv_weight"),
+    "wiener": ("noise_to_signal", "boundary"),
+    "tikhonov": ("weight", "boundary"),
     "sparse-hessian": ("fidelity", "sparsity", "iterations"),
     "mssr": ("order",),
     "rolling-ball": ("radius_nm",),
@@ -143,6 +158,21 @@ _NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount o
 _LIGHT_TRUST = 0.1
 # FWHM of the Airy pattern in Abbe periods: 0.5145 wavelength / NA over wavelength / (2 NA).
 _FWHM_ABBE = 1.029
+
+
+@partial(jax.jit, static_argnames=("settings", "factor"))
+def _explained(
+    counts: Array, psf: Array, background: Array, settings: Settings, factor: int
+) -> tuple[Array, Array]:
+    return solvers.richardson_lucy_until_explained(
+        counts,
+        psf,
+        iterations=_count(settings, "richardson-lucy"),
+        factor=factor,
+        boundary=settings.boundary,
+        background=background,
+        accelerated=settings.accelerated,
+    )
 
 
 @partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
@@ -216,6 +246,10 @@ def solve(
             f"expected an image with light above its background, found nothing above {background:.6g}; "
             "check --background"
         )
+    known = jnp.asarray(srpsf(fine) if kernel is None else kernel)
+    camera = photometry.weigh_light(stack, abbe_px=abbe_px, gain=settings.gain, offset=settings.offset)
+    if settings.until_explained and camera.gain is None:
+        raise ValueError(f"expected a gain, to know the noise of the photons; it is {camera.origin}")
     results, kernels, light_in, light_out = [], [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
@@ -230,10 +264,12 @@ def solve(
             fitted = _fit(frame, kernel, method, settings, _after(progress, done - 1, len(above)))
             found = np.asarray(fitted.image)
             kernels.append(np.asarray(fitted.kernel))
+        elif settings.until_explained:
+            found, note = _stopped(frame, known, background, camera, settings, factor)
+            notes += (f"frame {done}: {note}",)
         else:
-            known = srpsf(fine) if kernel is None else kernel
             found = np.asarray(
-                _run(jnp.asarray(frame), jnp.asarray(known), method, settings, factor, _FWHM_ABBE * abbe_px)
+                _run(jnp.asarray(frame), known, method, settings, factor, _FWHM_ABBE * abbe_px)
             )
         if method != "mssr":
             held = float(found.sum(dtype=np.float64))
@@ -258,6 +294,30 @@ def solve(
         (*notes, _NO_OBJECT) if method == "mssr" else notes,
         tuple(kernels) if psf is None else (),
     )
+
+
+def _stopped(
+    frame: np.ndarray,
+    psf: Array,
+    background: float,
+    camera: photometry.Light,
+    settings: Settings,
+    factor: int,
+) -> tuple[np.ndarray, str]:
+    """Run Richardson-Lucy on a frame above its background until its photons are explained; also say when that was."""
+    gain = camera.gain or 1.0
+    # Without a dark level there is no light in the darkest place.
+    dark = float(frame.min()) + background if camera.offset is None else camera.offset
+    level = max(background - dark, 0.0) / gain
+    counts = jnp.asarray(frame / gain + level, jnp.float32)
+    estimate, steps = _explained(counts, psf, jnp.asarray(level, jnp.float32), settings, factor)
+    taken, most = int(steps), _count(settings, "richardson-lucy")
+    said = f"stopped after {taken} step{'s' if taken > 1 else ''}, where its photons were explained"
+    if taken == most:
+        said = f"its photons are not explained after {most} steps, the most that were allowed"
+    elif (mean := float(jnp.mean(counts))) < _FEW_PHOTONS:
+        said += f"; with {mean:.2g} photons in a mean pixel that is too early"
+    return np.asarray(estimate) * np.float32(gain), said
 
 
 def _fit(

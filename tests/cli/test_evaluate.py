@@ -12,7 +12,7 @@ from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.solvers import richardson_lucy
 
 OPTICS = ["--na", "1.4", "--wavelength-nm", "525"]
-KEYS = {"psnr_db", "ssim", "nrmse", "frc_nm", "decorrelation_nm", "rsp", "rse", "out_of_band"}
+KEYS = {"psnr_db", "ssim", "nrmse", "frc_nm", "decorrelation_nm", "rsp", "rse", "out_of_band", "misfit"}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,35 @@ def test_invented_texture_moves_what_the_note_says(cli, place, made):
     assert faked["rsp"] > honest["rsp"] - 0.02
 
 
+def test_what_the_raw_image_tells_of_itself(cli, save, place, made):
+    """Its own photons bound the misfit; its own diagonal neighbours, its resolution."""
+    options = (*OPTICS, "--gain", "1", "--offset", "0")
+    honest, _ = evaluated(cli, place, *options)
+    # After 60 steps the fit has taken up some of the noise of 9,216 pixels, and has not taken up structure.
+    assert 0.8 < honest["misfit"] < 1.05
+    # Seen by the camera, the truth leaves noise alone: 1 +- 0.008 of 7,000 pixels, and what little falls in from far.
+    truth = tifffile.imread(place / "truth.tif")
+    save("result.tif", truth, pixel_nm=32.5)
+    assert evaluated(cli, place, *options)[0]["misfit"] == pytest.approx(1, abs=0.04)
+    # In any unit, and with the gain from the image itself.
+    save("result.tif", 1e-3 * truth, pixel_nm=32.5)
+    assert evaluated(cli, place, *OPTICS)[0]["misfit"] == pytest.approx(1, abs=0.15)
+    blurred = np.asarray(richardson_lucy(made.image, made.psf, iterations=1))
+    save("result.tif", blurred, pixel_nm=32.5)
+    assert evaluated(cli, place, *options)[0]["misfit"] > 1.3
+    # No finer than four of its pixels, 260 nm, and a result is not asked.
+    assert honest["raw"].get("frc_one_image_nm", 260) >= 260
+    assert "frc_one_image_nm" not in honest
+    dim = acquire(5, DEMO_SYSTEM, shape=(96, 96), photons=10.0)
+    save("raw.tif", dim.image.astype(np.float32))
+    scores, ran = evaluated(cli, place)
+    assert 260 < scores["raw"]["frc_one_image_nm"] < 2000
+    assert "FRC of one image with itself" in ran.out
+    scores, ran = evaluated(cli, place, "--na", "1.4", "--wavelength-nm", "175")
+    assert "misfit" not in scores
+    assert "no misfit in units of the noise, since the gain is unknown" in " ".join(ran.out.split())
+
+
 def test_stacks_are_averaged_plane_by_plane(cli, save, place, made):
     image = tifffile.imread(place / "result.tif")
     save("result.tif", np.stack([image, image]), axes="TYX", pixel_nm=32.5)
@@ -107,6 +136,8 @@ def test_stacks_are_averaged_plane_by_plane(cli, save, place, made):
             "result.tif --raw raw.tif --na 1.4",
             "needs both --na and --wavelength-nm; --wavelength-nm is missing",
         ),
+        ("result.tif --raw raw.tif --gain 0", "--gain .* above 0, got 0"),
+        ("result.tif --raw raw.tif --offset nan", "--offset: expected a number, got 'nan'"),
         ("result.tif --raw raw.tif --pixel-size-nm 0", "--pixel-size-nm .* above 0, got 0"),
         ("result.tif --raw raw.tif --json raw.tif", "the same file as the input"),
         (

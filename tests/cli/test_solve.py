@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from dps_jax.cli.solve import METHODS
+from dps_jax.cli.solve import BOUNDARIES, METHODS
 from dps_jax.io import read_description, read_image
+from dps_jax.operators import camera_image
+from dps_jax.operators.convolve import BOUNDARIES as OPERATORS
 from dps_jax.optics import airy_psf
+from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.pipelines.solve import METHODS as SOLVED
+from dps_jax.solvers import poisson_deviance
 
 OPTICS = ["--na", "1.4", "--wavelength-nm", "525"]
 
@@ -46,6 +50,48 @@ def test_every_method_on_a_file(cli, save, cell, scratch, method):
         assert float(result.data.sum(dtype=float)) == pytest.approx(light, rel=1e-3)
     if method == "mssr":
         assert any("no amount of light" in note for note in ran.notes)
+
+
+def test_the_command_offers_the_boundaries_that_there_are():
+    assert set(BOUNDARIES) == set(OPERATORS)
+
+
+def test_richardson_lucy_stops_where_the_photons_are_explained(cli, save, scratch):
+    made = acquire(5, DEMO_SYSTEM, shape=(64, 64), photons=300.0, background=20.0)
+    save("cell.tif", (2 * made.image + 100).astype(np.float32))
+    words = ("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *OPTICS, "--background", "140")
+    camera = ("--until-explained", "--gain", "2", "--offset", "100")
+    ran = cli(*words, *camera)
+    steps = int(re.search(r"stopped after (\d+) steps, where its photons", ran.err)[1])
+    assert ran.code == 0
+    assert read_description(scratch / "out.tif")["settings"]["until_explained"]
+    result = tifffile.imread(scratch / "out.tif")
+
+    def deviance(estimate):
+        seen = camera_image(estimate / 2, made.psf, factor=2, boundary="reflect") + 20
+        return float(poisson_deviance(made.image, seen))
+
+    assert deviance(result) <= 1.01  # the light is brought to the input's once more
+    # One step fewer would not have been enough, and what is enough is far from the most.
+    ran = cli(*words, *camera, "--iterations", str(steps - 1))
+    assert f"not explained after {steps - 1} steps, the most that were allowed" in ran.err
+    assert 5 < steps < 400
+    ran = cli(*words, "--until-explained", "--gain", "2000", "--offset", "100")
+    assert "photons in a mean pixel that is too early" in " ".join(ran.err.split())
+    coarse = ("--na", "1.4", "--wavelength-nm", "150")
+    ran = cli("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *coarse, "--until-explained")
+    assert ran.code == 2
+    assert "expected a gain, to know the noise of the photons; it is unknown" in ran.errors[0]
+
+
+def test_what_lies_outside_is_a_choice(cli, save, cell, scratch):
+    save("cell.tif", cell)
+    found = {}
+    for boundary in ("reflect", "constant"):
+        assert cli("solve", "wiener", "cell.tif", "-o", "out.tif", *OPTICS, "--boundary", boundary).code == 0
+        found[boundary] = tifffile.imread(scratch / "out.tif")
+    apart = np.abs(found["reflect"] - found["constant"])
+    assert apart[:4].mean() > 10 * apart[60:-60, 60:-60].mean()
 
 
 def test_stacks_channels_and_several_files(cli, save, cell, scratch):
@@ -190,6 +236,9 @@ def test_a_dark_frame_does_not_lose_the_others(cli, save, cell, scratch):
         ("mssr cell.tif -o out.tif --order -1", "--order to be 0 or more, got -1"),
         ("wiener cell.tif -o out.tif --factor 0", "--factor"),
         ("richardson-lucy cell.tif -o out.tif --iterations 0", "--iterations"),
+        ("wiener cell.tif -o out.tif --until-explained", "with richardson-lucy, got it with wiener"),
+        ("wiener cell.tif -o out.tif --boundary zero", "--boundary .* got 'zero'"),
+        ("richardson-lucy cell.tif -o out.tif --gain 0", "--gain .* above 0, got 0"),
         ("richardson-lucy-tv cell.tif -o out.tif --tv-weight -1", "--tv-weight"),
         ("wiener cell.tif -o out.tif --psf absent.tif", "absent.tif was not found"),
         ("wiener a.tif b.tif -o out", "2 of 2 files could not be solved"),

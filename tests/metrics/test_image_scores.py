@@ -34,11 +34,20 @@ def test_psnr(pair):
     np.testing.assert_allclose(metrics.psnr(image, truth, data_range=300.0), expected, rtol=1e-5)
 
 
-def test_psnr_with_scale_ignores_the_scale(pair):
+@pytest.mark.parametrize("name", ["psnr", "nrmse", "mae", "ssim", "ms_ssim"])
+def test_with_scale_the_unit_of_the_image_is_nothing(pair, name):
     image, truth = pair
-    expected = metrics.psnr(image, truth, scale=True)
-    np.testing.assert_allclose(metrics.psnr(0.01 * image, truth, scale=True), expected, rtol=1e-4)
-    assert np.all(expected >= metrics.psnr(image, truth) - 1e-3)  # the best scale is no worse than 1
+    score = getattr(metrics, name)
+    slopes = [(i * t).sum() / (i * i).sum() for i, t in zip(image.astype(float), truth, strict=True)]
+    expected = score((image * np.reshape(slopes, (2, 1, 1))).astype(np.float32), truth)
+    np.testing.assert_allclose(score(image, truth, scale=True), expected, rtol=1e-4)
+    np.testing.assert_allclose(score(0.01 * image, truth, scale=True), expected, rtol=1e-4)
+    assert np.all(np.abs(score(0.01 * image, truth) - expected) > 0.05 * np.abs(expected))
+
+
+def test_the_best_scale_is_no_worse_than_none(pair):
+    image, truth = pair
+    assert np.all(metrics.psnr(image, truth, scale=True) >= metrics.psnr(image, truth) - 1e-3)
 
 
 @pytest.mark.parametrize("normalisation", ["euclidean", "min-max", "mean"])
