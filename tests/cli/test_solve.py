@@ -78,7 +78,7 @@ def test_richardson_lucy_stops_where_the_photons_are_explained(cli, save, scratc
     assert 5 < steps < 400
     ran = cli(*words, "--until-explained", "--gain", "2000", "--offset", "100")
     assert "photons in a mean pixel that is too early" in " ".join(ran.err.split())
-    coarse = ("--na", "1.4", "--wavelength-nm", "150")
+    coarse = ("--na", "1.4", "--wavelength-nm", "210")
     ran = cli("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *coarse, "--until-explained")
     assert ran.code == 2
     assert "expected a gain, to know the noise of the photons; it is unknown" in ran.errors[0]
