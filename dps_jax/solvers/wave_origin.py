@@ -18,7 +18,6 @@ import math
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize_scalar
 
 from dps_jax.solvers.waves import Wave, block_sums, contrast_of, modulation, remove_waves
 
@@ -96,6 +95,9 @@ def _judged(
     tried = {width: left(width) for width in _SMOOTHINGS}
     start = min(tried, key=tried.__getitem__)
     about = [w for w in _SMOOTHINGS if abs(_SMOOTHINGS.index(w) - _SMOOTHINGS.index(start)) <= 1]
+    # A tenth of a second that restoring an image without waves has no use for.
+    from scipy.optimize import minimize_scalar
+
     finer = minimize_scalar(left, bounds=(min(about), max(about)), method="bounded", options=_FINER)
     width, least = min(((finer.x, finer.fun), (start, tried[start])), key=lambda pair: pair[1])
     best = smoothed(float(width))

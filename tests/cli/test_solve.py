@@ -1,6 +1,7 @@
 """``dps-jax solve``: every method on files, and what it says when it cannot."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,18 @@ from dps_jax.optics import airy_psf
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.pipelines.solve import METHODS as SOLVED
 from dps_jax.solvers import poisson_deviance
+from dps_jax.training.deep_prior import DeepPrior
 
 OPTICS = ["--na", "1.4", "--wavelength-nm", "525"]
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of two levels where five are published: enough for a file to come out, in half the time to compile.
+
+    How well they deblur is tested in tests/training.
+    """
+    monkeypatch.setattr("dps_jax.pipelines.solve.DeepPrior", partial(DeepPrior, levels=2))
 
 
 def test_the_command_offers_what_the_pipeline_has():
@@ -23,10 +34,9 @@ def test_the_command_offers_what_the_pipeline_has():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_on_a_file(cli, save, cell, scratch, method):
+def test_every_method_on_a_file(cli, save, cell, scratch, shallow, method):
     save("cell.tif", cell)
     blind = method in ("self-deblur", "w-dip")
-    # Enough for a file to come out; how well they deblur is tested in tests/training.
     short = ["--iterations", "3", "--features", "4", "--kernel-px", "7"] if blind else []
     ran = cli("solve", method, "cell.tif", "-o", "out.tif", *OPTICS, *short)
     assert (ran.code, ran.out, ran.errors) == (0, "", [])
@@ -175,7 +185,7 @@ def test_options_stand_anywhere(cli, save, cell, scratch, words):
     assert (scratch / "out.tif").exists()
 
 
-def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
+def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch, shallow):
     save("stack.tif", np.stack([cell, cell[::-1]]), axes="TYX")
     words = ("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, "--kernel", "kernel.tif")
     short = ("--iterations", "3", "--features", "4", "--kernel-px", "7")
@@ -199,7 +209,7 @@ def test_a_blind_method_repeats_and_gives_its_kernel(cli, save, cell, scratch):
     assert about["optics"]["factor"] == 1
 
 
-def test_a_dark_frame_does_not_lose_the_others(cli, save, cell, scratch):
+def test_a_dark_frame_does_not_lose_the_others(cli, save, cell, scratch, shallow):
     save("stack.tif", np.stack([cell, np.zeros_like(cell)]), axes="TYX")
     short = ("--iterations", "3", "--features", "4", "--kernel-px", "7", "--background", "0")
     ran = cli("solve", "self-deblur", "stack.tif", "-o", "out.tif", *OPTICS, *short, "--kernel", "kernel.tif")

@@ -60,12 +60,14 @@ LAYOUTS = {
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(tmp_path_factory):
     layouts = [(name, *numbers) for name, numbers in LAYOUTS.items()]
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"  # the last one counts
+    # Every layout begins with one state, made by one program.
+    cache = tmp_path_factory.mktemp("compiled")
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("LAYOUTS", repr(layouts))],
-        env={**os.environ, "XLA_FLAGS": flags, "NPROC": "64"},
+        env={**os.environ, "XLA_FLAGS": flags, "NPROC": "64", "JAX_COMPILATION_CACHE_DIR": str(cache)},
         capture_output=True,
         text=True,
         timeout=600,
