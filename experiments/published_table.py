@@ -284,7 +284,9 @@ def table(
         [numbers.get(f"{name}, {key}, {m}", {}).get("psnr_db", np.nan) for m in methods] for name in names
     ]
     for name, row in zip(names, rows, strict=True):
-        best = max((v for m, v in zip(methods, row, strict=True) if m != "blurred" and v == v), default=np.nan)
+        best = max(
+            (v for m, v in zip(methods, row, strict=True) if m != "blurred" and v == v), default=np.nan
+        )
         marked = [f"[{v:.2f}]" if v == best else f"{v:.2f} " for v in row]
         lines.append(f"{name:<12}" + "".join(f"{m:>14}" for m in marked))
     return "\n".join([*lines, f"{'mean':<12}" + "".join(f"{v:>13.2f} " for v in np.mean(rows, axis=0))])
@@ -321,7 +323,10 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=16, help="of the deep priors")
     parser.add_argument("--adapt", type=int, default=300, help="steps of adaptation")
     parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="columns to fill, as the tables name them; by default all"
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="columns to fill, as the tables name them; by default all",
     )
     parser.add_argument("--published", action="store_true", help="deep priors as published: 5000, 128")
     arguments = parser.parse_args()

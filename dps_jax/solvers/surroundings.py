@@ -24,7 +24,7 @@ _FACTOR = 2
 _LEAST = 1e-6
 # Deviations from the expectation, in standard errors, beyond which they are taken for structure that it left
 # unexplained: mirrored, that would be structure which is not there.
-_NOISE_LIMIT = 1.5
+_NOISE_LIMIT = 1.0
 _PER_MEDIAN = 1.4826  # standard error over the median of the magnitudes, of normal noise
 
 
@@ -33,7 +33,7 @@ def continue_image(
     measured: Array,
     *,
     abbe_px: float,
-    iterations: int = 12,
+    iterations: int = 14,
     dark: float = 0.0,
     noise_from: tuple[Array, Array] | None = None,
 ) -> Array:
