@@ -73,8 +73,12 @@ _ITERATIONS = {
 }
 
 
+def _stops_by_itself(settings: Settings, method: str) -> bool:
+    return settings.until_explained and method == "richardson-lucy"
+
+
 def _count(settings: Settings, method: str) -> int:
-    if settings.until_explained and settings.iterations is None:
+    if _stops_by_itself(settings, method) and settings.iterations is None:
         return _MOST_STEPS
     return _ITERATIONS[method] if settings.iterations is None else settings.iterations
 
@@ -247,9 +251,11 @@ def solve(
             "check --background"
         )
     known = jnp.asarray(srpsf(fine) if kernel is None else kernel)
-    camera = photometry.weigh_light(stack, abbe_px=abbe_px, gain=settings.gain, offset=settings.offset)
-    if settings.until_explained and camera.gain is None:
-        raise ValueError(f"expected a gain, to know the noise of the photons; it is {camera.origin}")
+    camera = None
+    if _stops_by_itself(settings, method):
+        camera = photometry.weigh_light(stack, abbe_px=abbe_px, gain=settings.gain, offset=settings.offset)
+        if camera.gain is None:
+            raise ValueError(f"expected a gain, to know the noise of the photons; it is {camera.origin}")
     results, kernels, light_in, light_out = [], [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
@@ -264,7 +270,7 @@ def solve(
             fitted = _fit(frame, kernel, method, settings, _after(progress, done - 1, len(above)))
             found = np.asarray(fitted.image)
             kernels.append(np.asarray(fitted.kernel))
-        elif settings.until_explained:
+        elif camera is not None:
             found, note = _stopped(frame, known, background, camera, settings, factor)
             notes += (f"frame {done}: {note}",)
         else:
@@ -315,7 +321,8 @@ def _stopped(
     said = f"stopped after {taken} step{'s' if taken > 1 else ''}, where its photons were explained"
     if taken == most:
         said = f"its photons are not explained after {most} steps, the most that were allowed"
-    elif (mean := float(jnp.mean(counts))) < _FEW_PHOTONS:
+    said += f" (gain {gain:.4g}, {dark:.4g} without light)"
+    if taken < most and (mean := float(jnp.mean(counts))) < _FEW_PHOTONS:
         said += f"; with {mean:.2g} photons in a mean pixel that is too early"
     return np.asarray(estimate) * np.float32(gain), said
 
