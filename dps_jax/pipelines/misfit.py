@@ -40,12 +40,21 @@ class Misfit:
 
 
 @partial(jax.jit, static_argnames=("abbe_px", "factor"))
-def _expected(image: Array, photons: Array, abbe_px: float, factor: int) -> Array:
-    seen = camera_image(image, airy_psf(abbe_px=abbe_px), factor=factor, boundary="reflect")
-    # The result may be in any unit, and was made without the background: one slope and one level for the whole image.
-    design = jnp.stack([seen.ravel() / jnp.maximum(jnp.max(jnp.abs(seen)), 1e-30), jnp.ones(seen.size)], 1)
-    fit, *_ = jnp.linalg.lstsq(design, photons.ravel())
-    return jnp.maximum((design @ fit).reshape(photons.shape), 0.0)
+def _seen(image: Array, abbe_px: float, factor: int) -> Array:
+    return camera_image(image, airy_psf(abbe_px=abbe_px), factor=factor, boundary="reflect")
+
+
+def _fitted(seen: np.ndarray, photons: np.ndarray) -> np.ndarray:
+    """Return ``slope * seen + level`` nearest to the photons, not negative.
+
+    The result may be in any unit, and was made without the background. In double precision: a million pixels leave
+    little of a float's digits.
+    """
+    x, y = seen.astype(np.float64), photons.astype(np.float64)
+    deviation = x - x.mean()
+    power = np.sum(deviation**2)
+    slope = np.sum(deviation * y) / power if power > 0 else 0.0
+    return np.maximum(slope * deviation + y.mean(), 0.0).astype(np.float32)
 
 
 def measure_misfit(
@@ -83,7 +92,7 @@ def measure_misfit(
     # Without a dark level, the darkest pixel stands for it.
     dark = float(raw.min()) if light.offset is None else light.offset
     photons = ((raw.astype(np.float64) - dark) / light.gain).astype(np.float32)
-    expected = np.asarray(_expected(jnp.asarray(image), jnp.asarray(photons), abbe_px, factor))
+    expected = _fitted(np.asarray(_seen(jnp.asarray(image), abbe_px, factor)), photons)
     rim = math.ceil(_RIM_ABBE * abbe_px / factor)
     inner = (slice(rim, -rim),) * 2 if min(raw.shape) > 4 * rim else (slice(None),) * 2
     squared = np.sum(np.square(photons - expected, dtype=np.float64)[inner])

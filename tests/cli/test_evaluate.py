@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from dps_jax.operators import camera_image
+from dps_jax.optics import airy_psf
 from dps_jax.pipelines.compare import invented_texture
+from dps_jax.pipelines.misfit import measure_misfit
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
 from dps_jax.solvers import richardson_lucy
 
@@ -111,6 +114,19 @@ def test_what_the_raw_image_tells_of_itself(cli, save, place, made):
     scores, ran = evaluated(cli, place, "--na", "1.4", "--wavelength-nm", "175")
     assert "misfit" not in scores
     assert "no misfit in units of the noise, since the gain is unknown" in " ".join(ran.out.split())
+
+
+def test_the_misfit_of_a_large_and_mostly_dark_image_is_that_of_its_parts():
+    # A few bright points in a million dark pixels: a fit in single precision would take them for nothing.
+    rng = np.random.default_rng(4)
+    truth = np.zeros((1024, 1024), np.float32)
+    truth[tuple(rng.integers(40, 984, (2, 60)))] = 3e6
+    expected = np.asarray(camera_image(truth, airy_psf(abbe_px=6.0), factor=1, boundary="reflect"))
+    raw = rng.poisson(expected + 5).astype(np.float32)
+    for unit in (1.0, 1e-4):
+        found = measure_misfit(unit * truth, raw, abbe_px=6.0, gain=1.0, offset=0.0)
+        # Over the photons' own: a slope off by its standard error of 1e-4 of 3e6 photons adds a percent.
+        assert found.ratio == pytest.approx(1, abs=0.03)
 
 
 def test_stacks_are_averaged_plane_by_plane(cli, save, place, made):
