@@ -29,9 +29,9 @@ RL (oracle) 0.25 and 0.31, RL with total variation 0.28 and 0.43, RL + texture 0
 Real, misfit of RL, RL with total variation, Wiener, Tikhonov, sparse-Hessian, MSSR and ours, in this order: confocal,
 1.2 AU: 0.98, 0.96, 0.95, 0.92, 2.17, 4.74, 0.97; confocal, 0.4 AU: 0.97, 0.95, 0.93, 0.91, 1.34, 1.79, 0.98; gated
 STED: 1.01, 1.00, 0.99, 0.98, 1.09, 1.09, 1.01; widefield embryo: 1.04, 1.03, 0.99, 0.96, 2.04, 9.21, 1.02; two-photon,
-where an Airy pattern is not the PSF: 1.72, 1.64, 1.51, 1.54, 2.72, 12.0, 1.54; widefield beads of 8 bits, whose noise was
-lost before: 4.9, 3.8, 3.4, 1.6, 24.7, 27.9, 3.2. On 512 x 512 real pixels: the filters 3 s, RL 3 to 5, sparse-Hessian
-7, ours 6, SelfDeblur 480, W-DIP 570; 0.3 GB, sparse-Hessian 0.4, ours 0.63.
+where an Airy pattern is not the PSF: 1.72, 1.64, 1.51, 1.54, 2.72, 12.0, 1.54; widefield beads of 8 bits, whose noise
+was lost before: 4.9, 3.8, 3.4, 1.6, 24.7, 27.9, 3.2. On 512 x 512 real pixels: the filters 3 s, RL 3 to 5,
+sparse-Hessian 7, ours 6, SelfDeblur 480, W-DIP 570; 0.3 GB, sparse-Hessian 0.4, ours 0.63.
 """
 
 from __future__ import annotations
