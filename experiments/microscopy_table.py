@@ -59,8 +59,9 @@ from dps_jax.operators.sampling import resample
 from dps_jax.pipelines.compare import compare
 from dps_jax.pipelines.evaluate import evaluate
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
-from dps_jax.pipelines.solve import METHODS as SOLVED
-from dps_jax.pipelines.solve import ON_THE_OWN_GRID, Settings, solve
+from dps_jax.pipelines.solve import solve
+from dps_jax.pipelines.solve_methods import METHODS as SOLVED
+from dps_jax.pipelines.solve_methods import ON_THE_OWN_GRID, Settings
 from dps_jax.solvers import richardson_lucy_until_explained
 from dps_jax.weights import Network, load_network
 

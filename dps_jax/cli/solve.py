@@ -200,8 +200,8 @@ def _check_numbers(arguments: Arguments) -> None:
 def _options(arguments: Arguments, method: str) -> SolveOptions:
     from dataclasses import fields
 
-    from dps_jax.pipelines.solve import Settings
     from dps_jax.pipelines.solve_file import SolveOptions
+    from dps_jax.pipelines.solve_methods import Settings
 
     own = {f.name: getattr(arguments, f.name) for f in fields(Settings)}
     shared = {

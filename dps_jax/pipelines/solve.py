@@ -8,44 +8,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dps_jax import _checks, solvers
-from dps_jax.operators.sampling import resample
 from dps_jax.optics.psf import srpsf
 from dps_jax.optics.system import OpticalSystem
 from dps_jax.pipelines import photometry
 from dps_jax.pipelines.deep_prior import fit_deep_prior
 from dps_jax.pipelines.measured_psf import usable_psf
+from dps_jax.pipelines.solve_methods import (
+    FITTED,
+    METHODS,
+    ON_THE_OWN_GRID,
+    Settings,
+    count,
+    run,
+    run_until_explained,
+    stops_by_itself,
+)
 from dps_jax.training.deep_prior import Deblurred, DeepPrior
-from dps_jax.typing import Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Numbers of all methods; each reads its own, and None stands for the method's default."""
-
-    iterations: int | None = None
-    accelerated: bool = False
-    boundary: str = "reflect"
-    until_explained: bool = False
-    gain: float | None = None
-    offset: float | None = None
-    tv_weight: float = 0.005
-    noise_to_signal: float = 0.01
-    weight: float = 0.01
-    fidelity: float = 150.0
-    sparsity: float = 10.0
-    order: int = 1
-    radius_nm: float = 3000.0
-    kernel_px: int = 15
-    features: int = 32
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,127 +44,12 @@ class Solved:
     kernels: tuple[np.ndarray, ...] = ()
 
 
-_MOST_STEPS = 500  # where Richardson-Lucy stops by itself
-# Photons in a mean pixel below which the deviance is less than 1 from the start.
-_FEW_PHOTONS = 2.0
-_ITERATIONS = {
-    "richardson-lucy": 20,
-    "richardson-lucy-tv": 50,
-    "sparse-hessian": 10,
-    "self-deblur": 2000,
-    "w-dip": 2000,
-}
-
-
-def _stops_by_itself(settings: Settings, method: str) -> bool:
-    return settings.until_explained and method == "richardson-lucy"
-
-
-def _count(settings: Settings, method: str) -> int:
-    if _stops_by_itself(settings, method) and settings.iterations is None:
-        return _MOST_STEPS
-    return _ITERATIONS[method] if settings.iterations is None else settings.iterations
-
-
-# Methods that work on the result's own grid get the image interpolated to it.
-def _richardson_lucy(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.richardson_lucy(
-        image,
-        psf,
-        iterations=_count(s, "richardson-lucy"),
-        factor=factor,
-        accelerated=s.accelerated,
-        boundary=s.boundary,
-    )
-
-
-def _richardson_lucy_tv(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.richardson_lucy(
-        image,
-        psf,
-        iterations=_count(s, "richardson-lucy-tv"),
-        factor=factor,
-        accelerated=s.accelerated,
-        boundary=s.boundary,
-        tv_weight=s.tv_weight,
-    )
-
-
-def _finer(image: Array, factor: int) -> Array:
-    return resample(image, float(factor), kernel="cubic") if factor > 1 else image
-
-
-def _wiener(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.wiener(_finer(image, factor), psf, noise_to_signal=s.noise_to_signal, boundary=s.boundary)
-
-
-def _tikhonov(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.tikhonov(_finer(image, factor), psf, weight=s.weight, boundary=s.boundary)
-
-
-def _sparse_hessian(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.sparse_hessian(
-        _finer(image, factor),
-        psf,
-        fidelity=s.fidelity,
-        sparsity=s.sparsity,
-        deconvolution_iterations=_count(s, "sparse-hessian"),
-    )
-
-
-def _mssr(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) -> Array:
-    return solvers.mssr(image, fwhm_px=fwhm_px, order=s.order, magnification=factor)
-
-
-_ONE_CALL: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
-    "richardson-lucy": _richardson_lucy,
-    "richardson-lucy-tv": _richardson_lucy_tv,
-    "wiener": _wiener,
-    "tikhonov": _tikhonov,
-    "sparse-hessian": _sparse_hessian,
-    "mssr": _mssr,
-}
-_FITTED = ("self-deblur", "w-dip")
-# What each method reads of the settings, which is what a file says of them.
-METHODS: dict[str, tuple[str, ...]] = {
-    "richardson-lucy": ("iterations", "accelerated", "boundary", "until_explained", "gain", "offset"),
-    "richardson-lucy-tv": ("iterations", "accelerated", "boundary", "tv_weight"),
-    "wiener": ("noise_to_signal", "boundary"),
-    "tikhonov": ("weight", "boundary"),
-    "sparse-hessian": ("fidelity", "sparsity", "iterations"),
-    "mssr": ("order",),
-    "rolling-ball": ("radius_nm",),
-    "self-deblur": ("kernel_px", "iterations", "features", "seed"),
-    "w-dip": ("kernel_px", "iterations", "features", "seed"),
-}
-ON_THE_OWN_GRID = ("rolling-ball", *_FITTED)
-WITHOUT_PSF = ("rolling-ball", "mssr")
 _NO_OBJECT = "MSSR marks where light concentrates: its brightness is no amount of light"
 # Negative noise that a method cuts off, and light at the border, are a percent or so of the light. In an image that is
 # mostly noise around nothing they are most of it, and objects must not be dimmed to pay for that.
 _LIGHT_TRUST = 0.1
 # FWHM of the Airy pattern in Abbe periods: 0.5145 wavelength / NA over wavelength / (2 NA).
 _FWHM_ABBE = 1.029
-
-
-@partial(jax.jit, static_argnames=("settings", "factor"))
-def _explained(
-    counts: Array, psf: Array, background: Array, settings: Settings, factor: int
-) -> tuple[Array, Array]:
-    return solvers.richardson_lucy_until_explained(
-        counts,
-        psf,
-        iterations=_count(settings, "richardson-lucy"),
-        factor=factor,
-        boundary=settings.boundary,
-        background=background,
-        accelerated=settings.accelerated,
-    )
-
-
-@partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
-def _run(image: Array, psf: Array, method: str, settings: Settings, factor: int, fwhm_px: float) -> Array:
-    return _ONE_CALL[method](image, psf, settings, factor, fwhm_px)
 
 
 def solve(
@@ -204,7 +72,7 @@ def solve(
     system
         Optics and pixel size of the image.
     method
-        One of :data:`METHODS`.
+        One of :data:`dps_jax.pipelines.solve_methods.METHODS`.
     settings
         Numbers of the method.
     factor
@@ -252,31 +120,29 @@ def solve(
         )
     known = jnp.asarray(srpsf(fine) if kernel is None else kernel)
     camera = None
-    if _stops_by_itself(settings, method):
+    if stops_by_itself(settings, method):
         camera = photometry.weigh_light(stack, abbe_px=abbe_px, gain=settings.gain, offset=settings.offset)
         if camera.gain is None:
             raise ValueError(f"expected a gain, to know the noise of the photons; it is {camera.origin}")
     results, kernels, light_in, light_out = [], [], 0.0, 0.0
     for done, frame in enumerate(above, start=1):
         light = float(frame.sum(dtype=np.float64))
-        if method in _FITTED and frame.max() <= 0:
+        if method in FITTED and frame.max() <= 0:
             # Nothing to fit, and no reason to lose what was fitted to the frames before it.
             found = np.zeros_like(frame)
             kernels.append(np.zeros((settings.kernel_px, settings.kernel_px), np.float32))
             notes += (
                 f"frame {done} holds nothing above the background: its result and its kernel are empty",
             )
-        elif method in _FITTED:
+        elif method in FITTED:
             fitted = _fit(frame, kernel, method, settings, _after(progress, done - 1, len(above)))
             found = np.asarray(fitted.image)
             kernels.append(np.asarray(fitted.kernel))
         elif camera is not None:
-            found, note = _stopped(frame, known, background, camera, settings, factor)
+            found, note = run_until_explained(frame, known, background, camera, settings, factor)
             notes += (f"frame {done}: {note}",)
         else:
-            found = np.asarray(
-                _run(jnp.asarray(frame), known, method, settings, factor, _FWHM_ABBE * abbe_px)
-            )
+            found = np.asarray(run(jnp.asarray(frame), known, method, settings, factor, _FWHM_ABBE * abbe_px))
         if method != "mssr":
             held = float(found.sum(dtype=np.float64))
             if light > 0 and held > 0 and abs(light / held - 1) <= _LIGHT_TRUST:
@@ -288,7 +154,7 @@ def solve(
                 )
         results.append(found)
         light_in, light_out = light_in + light, light_out + float(found.sum(dtype=np.float64))
-        if progress is not None and method not in _FITTED:
+        if progress is not None and method not in FITTED:
             progress(done, len(above))
     out = np.stack(results)
     return Solved(
@@ -302,31 +168,6 @@ def solve(
     )
 
 
-def _stopped(
-    frame: np.ndarray,
-    psf: Array,
-    background: float,
-    camera: photometry.Light,
-    settings: Settings,
-    factor: int,
-) -> tuple[np.ndarray, str]:
-    """Run Richardson-Lucy on a frame above its background until its photons are explained; also say when that was."""
-    gain = camera.gain or 1.0
-    # Without a dark level there is no light in the darkest place.
-    dark = float(frame.min()) + background if camera.offset is None else camera.offset
-    level = max(background - dark, 0.0) / gain
-    counts = jnp.asarray(frame / gain + level, jnp.float32)
-    estimate, steps = _explained(counts, psf, jnp.asarray(level, jnp.float32), settings, factor)
-    taken, most = int(steps), _count(settings, "richardson-lucy")
-    said = f"stopped after {taken} step{'s' if taken > 1 else ''}, where its photons were explained"
-    if taken == most:
-        said = f"its photons are not explained after {most} steps, the most that were allowed"
-    said += f" (gain {gain:.4g}, {dark:.4g} without light)"
-    if taken < most and (mean := float(jnp.mean(counts))) < _FEW_PHOTONS:
-        said += f"; with {mean:.2g} photons in a mean pixel that is too early"
-    return np.asarray(estimate) * np.float32(gain), said
-
-
 def _fit(
     frame: np.ndarray,
     psf: np.ndarray | None,
@@ -336,7 +177,7 @@ def _fit(
 ) -> Deblurred:
     prior = DeepPrior(
         kernel_px=settings.kernel_px,
-        iterations=_count(settings, method),
+        iterations=count(settings, method),
         features=settings.features,
         guided=method == "w-dip",
     )
@@ -362,10 +203,3 @@ def _rolled(image: np.ndarray, stack: np.ndarray, system: OpticalSystem, setting
     level = float(np.mean([np.mean(ground) for _, ground in pairs]))
     share = float(out.sum(dtype=np.float64) / max(float(stack.sum(dtype=np.float64)), 1e-30))
     return Solved(out if image.ndim == 3 else out[0], pixel_nm, level, share, False, ())
-
-
-def describe(settings: Settings, method: str, *, psf_known: bool = False) -> dict[str, Any]:
-    """Return what the method read of the settings, for a file's metadata."""
-    read = [name for name in METHODS[method] if not (psf_known and name == "kernel_px")]
-    used = {name: getattr(settings, name) for name in read}
-    return used | ({"iterations": _count(settings, method)} if "iterations" in used else {})

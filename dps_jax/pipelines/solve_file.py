@@ -13,7 +13,8 @@ from dps_jax import __version__
 from dps_jax.io import UserError, check_output, read_image, write_image
 from dps_jax.pipelines.file_checks import check_scales
 from dps_jax.pipelines.file_planes import read_planes
-from dps_jax.pipelines.solve import ON_THE_OWN_GRID, WITHOUT_PSF, Settings, Solved, describe, solve
+from dps_jax.pipelines.solve import Solved, solve
+from dps_jax.pipelines.solve_methods import ON_THE_OWN_GRID, WITHOUT_PSF, Settings, describe
 
 Log = Callable[[str], None]
 # Pixel sizes in files are rounded; a kernel off by more than this is the wrong one.

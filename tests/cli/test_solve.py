@@ -13,7 +13,9 @@ from dps_jax.operators import camera_image
 from dps_jax.operators.convolve import BOUNDARIES as OPERATORS
 from dps_jax.optics import airy_psf
 from dps_jax.pipelines.simulate import DEMO_SYSTEM, acquire
-from dps_jax.pipelines.solve import METHODS as SOLVED
+from dps_jax.pipelines.solve import solve
+from dps_jax.pipelines.solve_methods import METHODS as SOLVED
+from dps_jax.pipelines.solve_methods import Settings
 from dps_jax.solvers import poisson_deviance
 from dps_jax.training.deep_prior import DeepPrior
 
@@ -92,6 +94,15 @@ def test_richardson_lucy_stops_where_the_photons_are_explained(cli, save, scratc
     ran = cli("solve", "richardson-lucy", "cell.tif", "-o", "out.tif", *coarse, "--until-explained")
     assert ran.code == 2
     assert "expected a gain, to know the noise of the photons; it is unknown" in ran.errors[0]
+
+
+def test_a_method_reads_its_own_numbers_alone(cell):
+    plain, told = (
+        solve(cell, DEMO_SYSTEM, method="wiener", settings=Settings(until_explained=stop))
+        for stop in (False, True)
+    )
+    assert np.array_equal(plain.image, told.image)
+    assert told.notes == ()
 
 
 def test_what_lies_outside_is_a_choice(cli, save, cell, scratch):
