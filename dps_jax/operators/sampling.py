@@ -48,6 +48,8 @@ def bin_area(image: Array, factor: int) -> Array:
     *lead, ny, nx = image.shape
     if ny % factor or nx % factor:
         raise ValueError(f"expected sides that are multiples of {factor}, got shape {image.shape}")
+    if factor == 1:
+        return image
     return jnp.sum(image.reshape(*lead, ny // factor, factor, nx // factor, factor), axis=(-3, -1))
 
 
@@ -55,6 +57,8 @@ def bin_area_adjoint(image: Array, factor: int) -> Array:
     """Repeat each pixel ``factor x factor`` times: the adjoint of :func:`bin_area`."""
     _checks.at_least_2d("image", image)
     _checks.positive_integer("factor", factor)
+    if factor == 1:
+        return image
     return jnp.repeat(jnp.repeat(image, factor, axis=-2), factor, axis=-1)
 
 

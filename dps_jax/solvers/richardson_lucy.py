@@ -8,15 +8,18 @@ three axes, volumes ``(..., z, y, x)`` and ``(..., z, s y, s x)``. Each plain st
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dps_jax import _checks
-from dps_jax.operators.camera_frame import camera_frame
+from dps_jax.operators.camera_frame import CameraFrame, camera_frame
 from dps_jax.operators.convolve import check_psf
 from dps_jax.operators.forward import camera
+from dps_jax.operators.in_place import in_place
 from dps_jax.operators.sampling import bin_area_adjoint
 from dps_jax.solvers.variation import variation_divergence
 from dps_jax.typing import Array
@@ -40,6 +43,94 @@ def _start(image: Array, factor: int, axes: tuple[int, ...], *, measured: Array 
     return bin_area_adjoint(jnp.broadcast_to(mean, image.shape), factor) / factor**2
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Update:
+    """The update of one image, in the frame of its camera, with all that its steps share."""
+
+    frame: CameraFrame
+    counts: Array  # 0 outside, and so is the ratio
+    extra: Array
+    floor: Array
+    inverse_weight: Array  # 0 outside, and so is the estimate
+    unasked: Array | None  # share of the weight that no measured pixel speaks for
+    tv_weight: Array | None
+
+    def __call__(self, x: Array) -> Array:
+        x = self.frame.continued(x)
+        ratio = in_place(_ratio, self.frame.forward(x), self.counts, self.extra, self.floor)
+        correction = self.frame.backward(ratio)
+        if self.unasked is not None:
+            correction = correction + self.unasked
+        x = in_place(_corrected, x, correction, self.inverse_weight)
+        if self.tv_weight is not None:
+            # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
+            divergence = variation_divergence(self.frame.inside(x), axes=len(self.frame.shape))
+            x = x / self.frame.open(jnp.maximum(1.0 - self.tv_weight * divergence, 0.1))
+        return x
+
+
+def _ratio(predicted: Array, counts: Array, extra: Array, floor: Array) -> Array:
+    return counts / jnp.maximum(predicted + extra, floor)
+
+
+def _corrected(x: Array, correction: Array, inverse_weight: Array) -> Array:
+    return jnp.maximum(x * correction * inverse_weight, 0.0)
+
+
+@partial(jax.jit, static_argnames=("factor", "boundary"))
+def _update(
+    image: Array,
+    psf: Array,
+    background: float | Array,
+    tv_weight: float | Array | None,
+    measured: Array | None,
+    *,
+    factor: int,
+    boundary: str,
+) -> _Update:
+    axes = tuple(range(-jnp.ndim(psf), 0))
+    frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
+    sides = image.shape[-jnp.ndim(psf) :]
+    seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
+    seen = seen.reshape((1,) * (image.ndim - len(sides)) + sides)
+    light_seen = frame.inside(frame.backward(frame.place(seen)))
+    # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
+    weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
+    return _Update(
+        frame,
+        counts=frame.place(image if measured is None else seen * image),
+        extra=jnp.asarray(background, image.dtype)
+        if jnp.ndim(background) == 0
+        else frame.place(jnp.broadcast_to(background, image.shape)),
+        # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
+        floor=1e-6 * jnp.mean(image, axis=axes, keepdims=True) + _TINY,
+        inverse_weight=frame.open(1 / weight),
+        unasked=None if measured is None else frame.open(weight - light_seen),
+        tv_weight=None if tv_weight is None else jnp.asarray(tv_weight, image.dtype),
+    )
+
+
+def _checked_update(
+    image: Array,
+    psf: Array,
+    *,
+    factor: int,
+    boundary: str,
+    background: float | Array = 0.0,
+    tv_weight: float = 0.0,
+    measured: Array | None = None,
+) -> _Update:
+    _checks.non_negative("tv_weight", tv_weight)
+    check_psf(psf)
+    image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
+    sides = image.shape[-jnp.ndim(psf) :]
+    if measured is not None and measured.shape != sides:
+        raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
+    varied = tv_weight if isinstance(tv_weight, jax.Array) or tv_weight > 0 else None
+    return _update(image, psf, background, varied, measured, factor=factor, boundary=boundary)
+
+
 def make_richardson_lucy_step(
     image: Array,
     psf: Array,
@@ -54,40 +145,16 @@ def make_richardson_lucy_step(
 
     Transforms that every step shares are computed here, once; see :func:`richardson_lucy` for the parameters.
     """
-    _checks.non_negative("tv_weight", tv_weight)
-    check_psf(psf)
-    image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
-    frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
-    sides = image.shape[-jnp.ndim(psf) :]
-    if measured is not None and measured.shape != sides:
-        raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
-    lead = (1,) * (image.ndim - len(sides))
-    seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
-    seen = seen.reshape(*lead, *sides)
-    light_seen = frame.backward(frame.place(seen))
-    # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
-    weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
-
-    # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
-    floor = 1e-6 * jnp.mean(image, axis=tuple(range(-jnp.ndim(psf), 0)), keepdims=True) + _TINY
-
-    counts = frame.place(image if measured is None else seen * image)  # 0 outside, and so is the ratio
-    extra = (
-        background if jnp.ndim(background) == 0 else frame.place(jnp.broadcast_to(background, image.shape))
+    update = _checked_update(
+        image,
+        psf,
+        factor=factor,
+        boundary=boundary,
+        background=background,
+        tv_weight=tv_weight,
+        measured=measured,
     )
-
-    def step(x: Array) -> Array:
-        ratio = counts / jnp.maximum(frame.forward(x) + extra, floor)
-        if measured is None:
-            x = x * frame.backward(ratio) / weight
-        else:
-            x = x * (frame.backward(ratio) + (weight - light_seen)) / weight
-        if tv_weight > 0:
-            # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
-            x = x / jnp.maximum(1.0 - tv_weight * variation_divergence(x, axes=jnp.ndim(psf)), 0.1)
-        return jnp.maximum(x, 0.0)
-
-    return step
+    return lambda x: update.frame.inside(update(update.frame.open(x)))
 
 
 def richardson_lucy_step(
@@ -159,7 +226,7 @@ def richardson_lucy(
     """
     if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
         _checks.positive_integer("iterations", iterations)
-    step = make_richardson_lucy_step(
+    update = _checked_update(
         image,
         psf,
         factor=factor,
@@ -168,9 +235,35 @@ def richardson_lucy(
         tv_weight=tv_weight,
         measured=measured,
     )
-    axes = tuple(range(-jnp.ndim(psf), 0))
-    start = _start(image, factor, axes, measured=measured)
-    return iterate(step, start, axes, iterations=iterations, accelerated=accelerated)
+    start = _opened(update, image, measured, factor=factor)
+    # Programs of their own, unless the caller compiles them into one: see operators.in_place.
+    told = not isinstance(iterations, jax.Array)
+    return update.frame.inside(
+        _iterated(
+            start,
+            update,
+            None if told else iterations,
+            known=int(iterations) if told else None,
+            accelerated=accelerated,
+        )
+    )
+
+
+@partial(jax.jit, static_argnames="factor")
+def _opened(update: _Update, image: Array, measured: Array | None, *, factor: int) -> Array:
+    axes = tuple(range(-len(update.frame.shape), 0))
+    return update.frame.open(_start(image, factor, axes, measured=measured))
+
+
+@partial(jax.jit, static_argnames=("known", "accelerated"), donate_argnames="start")
+def _iterated(
+    start: Array, update: _Update, iterations: Array | None, *, known: int | None, accelerated: bool
+) -> Array:
+    # A number that is known beforehand makes a loop that can be differentiated backwards.
+    count = iterations if known is None else known
+    assert count is not None
+    axes = tuple(range(-len(update.frame.shape), 0))
+    return iterate(update, start, axes, iterations=count, accelerated=accelerated)
 
 
 def iterate(

@@ -7,15 +7,18 @@ import pytest
 from dps_jax.operators.camera_frame import camera_frame
 from dps_jax.operators.forward import camera
 
-PLANE, ODD, SAME, VOLUME = (
+PLANE, ODD, SAME, VOLUME, SMALL = (
     *(((12, 14), (5, 7), 2), ((9, 21), (3, 7), 3)),
     *(((11, 13), (7, 5), 1), ((4, 6, 8), (3, 5, 5), 2)),
+    ((4, 3), (19, 15), 1),
 )
 CASES = [  # boundary, sides, and leading axes
     *(("constant", case, ()) for case in (PLANE, ODD, SAME, VOLUME)),
     *(("reflect", case, ()) for case in (ODD, SAME)),
     *(("reflect", case, (2,)) for case in (PLANE, VOLUME)),
     *(("nearest", PLANE, ()), ("wrap", ODD, ())),
+    # Margins longer than the object: mirrored, repeated and laid end to end several times.
+    *((boundary, SMALL, ()) for boundary in ("reflect", "nearest", "wrap")),
 ]
 
 
@@ -31,7 +34,8 @@ def test_it_is_the_camera(rng, boundary, sides, lead):
     @jax.jit
     def both(x, y):
         placed = frame.place(y)
-        return forward(x), backward(y), frame.forward(x), frame.backward(placed), placed
+        seen = frame.forward(frame.continued(frame.open(x)))
+        return forward(x), backward(y), seen, frame.inside(frame.backward(placed)), placed
 
     seen, back, seen_in_frame, back_in_frame, placed = map(np.asarray, both(object_, image))
     inside = placed != 0

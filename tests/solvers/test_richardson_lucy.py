@@ -89,6 +89,28 @@ def test_a_traced_number_of_iterations_is_as_good(rng):
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"accelerated": True}, {"tv_weight": 0.01, "boundary": "wrap"}])
+def test_in_two_programs_or_in_one(options, rng):
+    # As called, its loop is a program of its own that writes over its start; compiled by the caller it is not.
+    image = jnp.asarray(rng.poisson(9.0, (14, 12)), jnp.float32)
+    before = np.array(image)
+    called = richardson_lucy(image, PSF, iterations=6, **options)
+    compiled = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=6, **options))(image)
+    np.testing.assert_allclose(called, compiled, rtol=1e-4)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_it_can_be_differentiated(rng):
+    image = jnp.asarray(rng.poisson(9.0, (6, 6)) + 1, jnp.float32)
+    total = jax.jit(lambda i: jnp.sum(jnp.square(richardson_lucy(i, PSF, iterations=3))))
+    along = jnp.asarray(rng.normal(size=(6, 6)), jnp.float32)
+    slope = float(jnp.vdot(jax.jit(jax.grad(total))(image), along))
+    # Central differences of float32 sums: each of some 1e3, rounded at 1e-7, over a step of 0.02.
+    step = 0.01
+    found = (float(total(image + step * along)) - float(total(image - step * along))) / (2 * step)
+    assert slope == pytest.approx(found, rel=2e-2)
+
+
 def test_every_image_of_a_stack_by_itself(rng):
     images = jnp.asarray(rng.poisson(9.0, (2, 2, 12, 12)), jnp.float32)
     together = _solve(images, PSF, iterations=5)
