@@ -155,7 +155,7 @@ def opened():
 def small_weights(tmp_path_factory):
     """A file of an untrained network of a few features: quick to compile, and its geometry is that of a trained one."""
     module = models.build("res_u_dbpn", {"channels": (4, 8), "iterates": (2,), "abbe_px": 2.5})
-    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_network(path, module, params, abbe_px=2.5, header={})
     return path

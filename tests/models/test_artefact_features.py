@@ -17,11 +17,11 @@ def module():
 
 @pytest.fixture(scope="module")
 def params(module):
-    return module.init(jax.random.key(1), jnp.zeros((1, 16, 16, 1)))["params"]
+    return jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 16, 16, 1)))["params"]
 
 
 def test_layers_and_their_grids(module, params, rng):
-    features = module.apply({"params": params}, jnp.asarray(rng.random((2, 32, 24, 1)), jnp.float32))
+    features = jax.jit(module.apply)({"params": params}, jnp.asarray(rng.random((2, 32, 24, 1)), jnp.float32))
     assert len(module.layers) == 9
     assert set(features) == {*module.layers, "families", "kinds"}
     for name in module.layers:
@@ -33,7 +33,9 @@ def test_layers_and_their_grids(module, params, rng):
 
 def test_layers_do_not_lose_the_signal(module, params, rng):
     # He's initial weights keep the mean square in the mean; twelve features of a small net scatter by a few times.
-    features = module.apply({"params": params}, jnp.asarray(rng.standard_normal((2, 64, 64, 1)), jnp.float32))
+    features = jax.jit(module.apply)(
+        {"params": params}, jnp.asarray(rng.standard_normal((2, 64, 64, 1)), jnp.float32)
+    )
     squares = [float(jnp.mean(features[name] ** 2)) for name in module.layers]
     assert 0.03 < squares[-1] < 30
 

@@ -27,7 +27,7 @@ def place(tmp_path, monkeypatch, rng):
     data = rng.poisson(5 + 100 * rng.random((400, 420)) ** 4).astype(np.uint16)
     io.write_image(tmp_path / "noisy.zarr", data, axes="YX", pixel_size_nm=65.0, description={})
     module = models.build("res_u_dbpn", {"channels": (4, 8), "iterates": (2,), "abbe_px": 2.5})
-    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
     save_network(tmp_path / "small.safetensors", module, params, abbe_px=2.5, header={})
     return tmp_path
 

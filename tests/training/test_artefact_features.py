@@ -40,8 +40,10 @@ def params(module):
 
 def test_the_loss_is_the_sum_of_two_cross_entropies(module, params):
     batch = make_batches(CONFIG)(0)
-    total, diagnostics = make_label_loss(module)(params, {k: jnp.asarray(v) for k, v in batch.items()})
-    answers = module.apply({"params": params}, batch["input"])
+    total, diagnostics = jax.jit(make_label_loss(module))(
+        params, {k: jnp.asarray(v) for k, v in batch.items()}
+    )
+    answers = jax.jit(module.apply)({"params": params}, batch["input"])
     expected, right = 0.0, {}
     for name, label in (("kinds", "kind"), ("families", "family")):
         logits = np.asarray(answers[name], float)
@@ -56,7 +58,7 @@ def test_training_runs_and_changes_every_layer(module, params, tmp_path):
     lines = []
     trained = train_features(CONFIG, tmp_path / "run", module, report=lines.append)
     assert [line["step"] for line in lines] == [2, 4]
-    first = module.init(jax.random.key(CONFIG.seed), jnp.zeros((1, 16, 16, 1)))["params"]
+    first = jax.jit(module.init)(jax.random.key(CONFIG.seed), jnp.zeros((1, 16, 16, 1)))["params"]
     for layer in module.layers:
         name = layer.replace("relu", "conv")
         assert np.abs(trained[name]["kernel"] - first[name]["kernel"]).max() > 1e-5
@@ -68,7 +70,7 @@ def test_the_term_is_0_for_equal_images_and_about_1_for_unrelated_ones(module, p
     images = np.concatenate([make_batches(CONFIG)(i)["input"] for i in range(4)])
     weights = layer_weights(module, params, images)
     assert len(weights) == len(module.layers)
-    term = perceptual_term(module, params, weights)
+    term = jax.jit(perceptual_term(module, params, weights))
     seen, other = jnp.asarray(images[:, :, :, 0]), jnp.asarray(images[::-1, :, :, 0])
     np.testing.assert_array_equal(term(seen, seen), 0.0)
     # |a - b|^2 = |a|^2 + |b|^2 - 2ab: between 0 and 2 in units of the mean square, of non-negative features.

@@ -106,13 +106,13 @@ def test_a_fit_repeats_and_counts(streaked):
 def test_networks_keep_their_promises():
     code = jax.random.normal(jax.random.key(0), (1, 16, 24, 8))
     painter = SkipNetwork(features=6, levels=3, skips=2)
-    params = painter.init(jax.random.key(1), code)
-    image = painter.apply(params, code)
+    params = jax.jit(painter.init)(jax.random.key(1), code)
+    image = jax.jit(painter.apply)(params, code)
     assert image.shape == (1, 16, 24, 1)
     assert np.all((np.asarray(image) > 0) & (np.asarray(image) < 1))
     with pytest.raises(ValueError, match="multiples of 8"):
         painter.init(jax.random.key(1), code[:, :12])
-    kernel, _ = KernelNetwork((5, 7), hidden=10).init_with_output(jax.random.key(2), jnp.ones(3))
+    kernel, _ = jax.jit(KernelNetwork((5, 7), hidden=10).init_with_output)(jax.random.key(2), jnp.ones(3))
     assert kernel.shape == (5, 7)
     np.testing.assert_allclose(kernel.sum(), 1, rtol=1e-6)
 
