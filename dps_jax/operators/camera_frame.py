@@ -61,9 +61,9 @@ class CameraFrame:
     def continued(self, frame: Array) -> Array:
         """Write into the rim, whatever is there, what the boundary says that the object goes on with."""
         for axis, runs in self._runs():
-            rim = [(start, _taken(frame, source, length, axis, way)) for start, source, length, way in runs]
-            for start, part in _joined(rim, axis):
-                frame = _put(frame, part, start, axis)
+            if runs:
+                # All of a rim at once: several writes to a frame that is read between them make copies of it.
+                frame = _put(frame, self._rim(frame, axis, runs), self.shape[axis], axis)
         return frame
 
     def forward(self, frame: Array) -> Array:
@@ -89,6 +89,16 @@ class CameraFrame:
         """Return the runs of each axis, counted from the end."""
         first, each = -len(self.shape), zip(self.reach, self.shape, self.sides, strict=True)
         return [(first + i, _runs_of(*lengths, self.boundary)) for i, lengths in enumerate(each)]
+
+    def _rim(self, frame: Array, axis: int, runs: list[_Run]) -> Array:
+        end, parts = self.shape[axis], []
+        for start, source, length, way in runs:
+            if start > end:  # farther from the object than light reaches
+                gap = [start - end if i == frame.ndim + axis else n for i, n in enumerate(frame.shape)]
+                parts.append(jnp.zeros(gap, frame.dtype))
+            parts.append(_taken(frame, source, length, axis, way))
+            end = start + length
+        return jnp.concatenate(parts, axis)
 
     def _filtered(self, frame: Array, product: Callable[[Array, Array], Array]) -> Array:
         axes = tuple(range(-len(self.sides), 0))
@@ -145,19 +155,6 @@ def _taken(frame: Array, start: int, length: int, axis: int, way: int) -> Array:
     if way:
         return jnp.flip(part, axis) if way < 0 else part
     return jnp.repeat(part, length, axis=axis)
-
-
-def _joined(parts: list[tuple[int, Array]], axis: int) -> list[tuple[int, Array]]:
-    """Join parts that follow on each other, with the first pixel of each: two writes to a row cost two ways to it."""
-    joined: list[tuple[int, list[Array]]] = []
-    end = -1
-    for start, part in parts:
-        if start == end:
-            joined[-1][1].append(part)
-        else:
-            joined.append((start, [part]))
-        end = start + part.shape[axis]
-    return [(start, jnp.concatenate(several, axis)) for start, several in joined]
 
 
 def _put(frame: Array, part: Array, start: int, axis: int) -> Array:
