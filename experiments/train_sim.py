@@ -4,7 +4,7 @@ Question: how much of what noise hides in a SIM reconstruction can a network bri
 like, and leaves the physics to physics?
 
 Command:   python experiments/train_sim.py --output dps_jax/weights/sim.safetensors
-Cost:      about 20 minutes on 2 CPU cores, 2 GB of memory; stopped at any moment it resumes.
+Cost:      an hour on one CPU core, 2 GB of memory; stopped at any moment it resumes.
 Expected:  the table of experiments/sim.py.
 """
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
     parser.add_argument("--run", type=Path, default=Path("runs/sim"), help="run folder, resumed if it exists")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=3600)
     arguments = parser.parse_args()
     keep_numpy_to_one_thread()
     configure_jax()

@@ -74,6 +74,21 @@ def l2_loss(image: Array, reference: Array) -> Array:
     return jnp.mean((image - reference) ** 2, axis=_PIXELS)
 
 
+def log_l2_loss(image: Array, reference: Array, *, floor: float = 1e-6) -> Array:
+    """Logarithm of ``floor`` and the mean squared difference per image: but for a factor, minus the PSNR.
+
+    Where some images have much more noise than others, their squared errors would leave the others unheard; this
+    hears each by the fraction that its error falls by.
+
+    Raises
+    ------
+    ValueError
+        For different shapes or a floor that is not positive.
+    """
+    _checks.positive("floor", floor)
+    return jnp.log(floor + l2_loss(image, reference))
+
+
 def weighted_l2_loss(image: Array, reference: Array, *, floor: float = 0.03) -> Array:
     """Mean of ``(f - t)^2 / (floor + f)``, the squared error in units of the photon noise of ``f``.
 

@@ -33,6 +33,7 @@ TERMS: dict[str, Term] = {
     "l1": lambda x, f, t: fidelity.l1_loss(f, t),
     "l2": lambda x, f, t: fidelity.l2_loss(f, t),
     "weighted_l2": lambda x, f, t: fidelity.weighted_l2_loss(f, t),
+    "log_l2": lambda x, f, t: fidelity.log_l2_loss(f, t),
     "poisson": lambda x, f, t: fidelity.poisson_loss(f, t),
     "fft_l1": lambda x, f, t: fidelity.fft_l1_loss(f, t),
     "hessian": _per_pixel(regularizers.hessian_xy),

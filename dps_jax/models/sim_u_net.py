@@ -11,7 +11,7 @@ from dps_jax.typing import Array
 
 
 class SimUNet(nn.Module):
-    """Residual U-Net on the camera's grid and an up-sampling layer, added to the smoother classical reconstruction.
+    """Residual U-Net on the camera's grid and an up-sampling layer, added to the likeliest classical reconstruction.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class SimUNet(nn.Module):
     blocks
         Residual blocks per level.
     inputs
-        Channels of ``solvers.sim_features``: those from 1 to 4 are the smoother reconstruction.
+        Channels of ``solvers.sim_features``: those from 1 to 4 are Richardson-Lucy's reconstruction.
     dtype
         In what the layers compute, by default float32; parameters stay float32.
 

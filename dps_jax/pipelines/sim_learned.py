@@ -1,4 +1,8 @@
-"""The learned SIM reconstruction of one plane: physics to features, features through the network, units undone."""
+"""The learned SIM reconstruction of one plane: physics to features, features through the network, units undone.
+
+The network's answer is the mean of its answers to the eight flips and turns of the plane: what it owes to the direction
+in which it happened to look averages out (+0.05 to +0.3 dB at 5 to 1000 photons).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 from dps_jax.metrics.light import brightness
 from dps_jax.optics.illumination import Illumination
 from dps_jax.optics.otf import RadialOtf
-from dps_jax.solvers.sim_features import sim_features
+from dps_jax.solvers.sim_features import sim_features, turned_back, turned_features
 from dps_jax.typing import Array, Params
 from dps_jax.weights import Network
 
@@ -31,8 +35,15 @@ def _learned(
     halo, multiple = module.reach, module.grid_multiple
     ends = [(halo, halo + -n % multiple) for n in (ny, nx)]
     padded = jnp.pad(features, [*ends, (0, 0)], mode="symmetric")
-    answer = module.apply({"params": params}, padded[None])[0, :, :, 0]
-    s = module.scale
+
+    def answered(shown: Array) -> Array:
+        return module.apply({"params": params}, shown[None])[0, :, :, 0]
+
+    total = jnp.zeros([module.scale * n for n in padded.shape[:2]], jnp.float32)
+    for ways in (range(4), range(4, 8)):  # each four have one shape, and take turns
+        answers = jax.lax.map(answered, jnp.stack([turned_features(padded, way) for way in ways]))
+        total = total + sum(turned_back(a, way) for a, way in zip(answers, ways, strict=True))
+    answer, s = total / 8, module.scale
     return answer[s * halo : s * (halo + ny), s * halo : s * (halo + nx)]
 
 

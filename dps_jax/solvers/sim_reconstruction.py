@@ -178,6 +178,31 @@ def periodic_frames(
     return FACTOR**2 * seen[..., ::FACTOR, ::FACTOR]
 
 
+def seen_at_stripes_resolution(
+    image: Array, illumination: Illumination, otfs: RadialOtf | Sequence[RadialOtf]
+) -> Array:
+    """Blur an object to the resolution that the stripes allow: by the ideal OTF, widened to the extended cut-off.
+
+    Parameters
+    ----------
+    image
+        ``(2 y, 2 x)``, two fine pixels per camera pixel.
+    illumination, otfs
+        As :func:`sim_wiener`.
+
+    Returns
+    -------
+    ``(2 y, 2 x)`` in the same unit; beyond its borders the image is taken to go on mirrored.
+    """
+    wide, (above, left) = faded(image)
+    f = [np.fft.fftfreq(wide.shape[-2])[:, None], np.fft.rfftfreq(wide.shape[-1])[None, :]]
+    seen = _apodised(
+        FACTOR * f[0], FACTOR * f[1], illumination, per_order(otfs, illumination.orders)[0], power=1.0
+    )
+    blurred = jnp.fft.irfft2(jnp.fft.rfft2(wide) * seen, s=wide.shape[-2:])
+    return blurred[..., above : above + image.shape[-2], left : left + image.shape[-1]]
+
+
 def per_order(otfs: RadialOtf | Sequence[RadialOtf], orders: int) -> tuple[RadialOtf, ...]:
     """Return one OTF for each order from 0 on.
 

@@ -37,6 +37,7 @@ class PairLossConfig:
     fft_l1: float = 0.0
     l2: float = 0.0
     weighted_l2: float = 0.0
+    log_l2: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():

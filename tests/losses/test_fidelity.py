@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from dps_jax.losses import fft_l1_loss, l1_loss, l2_loss, poisson_loss, weighted_l2_loss
+from dps_jax.losses import fft_l1_loss, l1_loss, l2_loss, log_l2_loss, poisson_loss, weighted_l2_loss
 
 
 def _pair(rng, shape=(2, 9, 12)):
@@ -29,6 +29,7 @@ def _numpy_poisson(f, t):
 LOSSES = {
     "l1": (l1_loss, lambda f, t: np.abs(f - t).mean((-2, -1))),
     "l2": (l2_loss, lambda f, t: ((f - t) ** 2).mean((-2, -1))),
+    "log_l2": (log_l2_loss, lambda f, t: np.log(1e-6 + ((f - t) ** 2).mean((-2, -1)))),
     "weighted_l2": (weighted_l2_loss, lambda f, t: ((f - t) ** 2 / (0.03 + f)).mean((-2, -1))),
     "poisson": (poisson_loss, _numpy_poisson),
     "fft_l1": (fft_l1_loss, _numpy_fft_l1),
@@ -48,11 +49,12 @@ def test_equals_numpy(name, rng):
 
 
 @EVERY
-def test_zero_where_equal_and_positive_elsewhere(name, rng):
+def test_least_where_equal_and_more_elsewhere(name, rng):
     f, t = (jnp.asarray(a) for a in _pair(rng))
     # The modulus of a spectrum holds 1e-10 under its root where it is 0.
-    np.testing.assert_allclose(LOSSES[name][0](t, t), np.zeros(2), atol=1e-7)
-    assert np.all(np.asarray(LOSSES[name][0](f, t)) > 1e-3)
+    least = np.log(1e-6) if name == "log_l2" else 0.0
+    np.testing.assert_allclose(LOSSES[name][0](t, t), np.full(2, least), rtol=1e-6, atol=1e-7)
+    assert np.all(np.asarray(LOSSES[name][0](f, t)) > least + 1e-3)
 
 
 @EVERY
@@ -107,7 +109,7 @@ def test_magnitudes_are_blind_to_a_periodic_shift(rng):
     assert float(fft_l1_loss(jnp.asarray(shifted), jnp.asarray(image))) > 0.1
 
 
-@pytest.mark.parametrize("loss", [weighted_l2_loss, poisson_loss])
+@pytest.mark.parametrize("loss", [log_l2_loss, weighted_l2_loss, poisson_loss])
 @pytest.mark.parametrize("floor", [0.0, -1.0, float("nan")])
 def test_refused_floors(loss, floor):
     with pytest.raises(ValueError, match=f"expected floor to be a finite number above 0, got {floor}"):
