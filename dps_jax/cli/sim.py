@@ -58,9 +58,9 @@ class Arguments:
     background: Unset = None
     """The constant background level in the frames' unit; by default measured."""
     method: str = "wiener"
-    """wiener; richardson-lucy, never negative and truer at low light; or network, trained for the lowest light."""
+    """wiener; richardson-lucy, never negative and truer at low light; or network, of simulated frames the truest."""
     noise_to_signal: Unset = None
-    """Of wiener: less sharpens more; by default measured."""
+    """Of wiener and network: less sharpens more; by default measured."""
     apodisation: float = 0.2
     """Of wiener: 0 for the bare filter, 1 for little ringing."""
     notch: float = 0.8
