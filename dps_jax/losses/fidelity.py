@@ -75,7 +75,7 @@ def l2_loss(image: Array, reference: Array) -> Array:
 
 
 def log_l2_loss(image: Array, reference: Array, *, floor: float = 1e-6) -> Array:
-    """Logarithm of ``floor`` and the mean squared difference per image: but for a factor, minus the PSNR.
+    """Logarithm of ``floor`` plus the mean squared difference per image: but for a factor, minus the PSNR.
 
     Where some images have much more noise than others, their squared errors would leave the others unheard; this
     hears each by the fraction that its error falls by.

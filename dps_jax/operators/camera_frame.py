@@ -127,8 +127,8 @@ def camera_frame(
         raise ValueError(f"expected {dimensions} sides, y and x multiples of {factor}, got shape {shape}")
     reach = tuple(k // 2 for k in psf.shape)
     rims = reach if boundary == "constant" else [2 * r for r in reach]
-    # An even number of rows, of which pointwise maps take the halves.
-    multiples = [*steps[:-2], steps[-2] * (1 + steps[-2] % 2), steps[-1]]
+    # An even number of rows for the camera as well: pointwise maps take the halves.
+    multiples = [*steps[:-2], 2 * steps[-2], steps[-1]]
     sides = tuple(
         _fast(max(n + rim, k), s) for n, rim, k, s in zip(shape, rims, psf.shape, multiples, strict=True)
     )
@@ -180,11 +180,8 @@ def _runs_of(reach: int, length: int, side: int, boundary: str) -> list[_Run]:
 
 
 def _fast(length: int, multiple: int) -> int:
-    """Return the next length that the FFT is fast for and ``multiple`` divides.
+    """Return the next length that ``multiple`` divides and the FFT is fast for.
 
-    Factors of 2, 3 and 5 alone, on every axis: with 7 and 11 an FFT rounds twice as much.
+    Beyond ``multiple``, factors of 2, 3 and 5 alone, on every axis: with 7 and 11 an FFT rounds twice as much.
     """
-    side = scipy.fft.next_fast_len(length, real=True)
-    while side % multiple:
-        side = scipy.fft.next_fast_len(side + 1, real=True)
-    return int(side)
+    return int(multiple * scipy.fft.next_fast_len(-(-length // multiple), real=True))

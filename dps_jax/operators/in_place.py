@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from dps_jax.typing import Array
@@ -29,9 +30,14 @@ def in_place(function: Callable[..., Array], target: Array, *others: Array | flo
     others
         Of as many axes and ``y`` or 1 rows, or numbers.
     """
+
+    def mapped(*cut: Array | float) -> Array:
+        return function(*cut).astype(target.dtype)
+
     rows = target.shape[_ROWS]
-    if rows < 2 or rows % 2:  # two strips need two halves, and one is a map as any other
-        return function(target, *others)
+    # Two strips need two halves; one is a map as any other. Outside of a program no map leaves its thread.
+    if rows < 2 or rows % 2 or not isinstance(target, jax.core.Tracer):
+        return mapped(target, *others)
 
     def strips(target: Array, *others: Array) -> Array:
         def strip(i: Array, target: Array) -> Array:
@@ -42,8 +48,8 @@ def in_place(function: Callable[..., Array], target: Array, *others: Array | flo
                 else a
                 for a in (target, *others)
             ]
-            return lax.dynamic_update_slice_in_dim(target, function(*cut), start, axis=target.ndim + _ROWS)
+            return lax.dynamic_update_slice_in_dim(target, mapped(*cut), start, axis=target.ndim + _ROWS)
 
         return lax.fori_loop(0, 2, strip, target)
 
-    return lax.platform_dependent(target, *map(jax.numpy.asarray, others), cpu=strips, default=function)
+    return lax.platform_dependent(target, *map(jnp.asarray, others), cpu=strips, default=mapped)

@@ -49,7 +49,7 @@ def bin_area(image: Array, factor: int) -> Array:
     if ny % factor or nx % factor:
         raise ValueError(f"expected sides that are multiples of {factor}, got shape {image.shape}")
     if factor == 1:
-        return image
+        return jnp.asarray(image)
     return jnp.sum(image.reshape(*lead, ny // factor, factor, nx // factor, factor), axis=(-3, -1))
 
 
@@ -58,7 +58,7 @@ def bin_area_adjoint(image: Array, factor: int) -> Array:
     _checks.at_least_2d("image", image)
     _checks.positive_integer("factor", factor)
     if factor == 1:
-        return image
+        return jnp.asarray(image)
     return jnp.repeat(jnp.repeat(image, factor, axis=-2), factor, axis=-1)
 
 

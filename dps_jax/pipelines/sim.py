@@ -31,7 +31,7 @@ from dps_jax.solvers.sim_reconstruction import (
     periodic_frames,
     sim_wiener,
 )
-from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
+from dps_jax.solvers.sim_richardson_lucy import raised, sim_richardson_lucy
 from dps_jax.typing import Array
 from dps_jax.weights import load_network
 
@@ -241,11 +241,8 @@ def _wiener(
 def _richardson_lucy(
     frames: Array, illumination: Illumination, otfs: tuple[RadialOtf, ...], iterations: Array
 ) -> Array:
-    # Noise below the background must not be cut off, or dark places would gain light: all is raised, and the model too.
-    pedestal = jnp.maximum(-jnp.percentile(frames, 0.1), 0.0)
-    return sim_richardson_lucy(
-        frames + pedestal, illumination, otfs, iterations=iterations, background=pedestal
-    )
+    above, pedestal = raised(frames)
+    return sim_richardson_lucy(above, illumination, otfs, iterations=iterations, background=pedestal)
 
 
 def _reconstructed(

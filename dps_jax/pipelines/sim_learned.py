@@ -39,11 +39,11 @@ def _learned(
     def answered(shown: Array) -> Array:
         return module.apply({"params": params}, shown[None])[0, :, :, 0]
 
-    total = jnp.zeros([module.scale * n for n in padded.shape[:2]], jnp.float32)
+    answers = []
     for ways in (range(4), range(4, 8)):  # each four have one shape, and take turns
-        answers = jax.lax.map(answered, jnp.stack([turned_features(padded, way) for way in ways]))
-        total = total + sum(turned_back(a, way) for a, way in zip(answers, ways, strict=True))
-    answer, s = total / 8, module.scale
+        four = jax.lax.map(answered, jnp.stack([turned_features(padded, way) for way in ways]))
+        answers += [turned_back(a, way) for a, way in zip(four, ways, strict=True)]
+    answer, s = sum(answers[1:], start=answers[0]) / len(answers), module.scale
     return answer[s * halo : s * (halo + ny), s * halo : s * (halo + nx)]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from dps_jax import solvers
 from dps_jax.operators.sampling import resample
 from dps_jax.pipelines import photometry
+from dps_jax.pipelines.richardson_lucy import run_richardson_lucy
 from dps_jax.typing import Array
 
 
@@ -63,10 +64,8 @@ def count(settings: Settings, method: str) -> int:
     return _ITERATIONS[method] if settings.iterations is None else settings.iterations
 
 
-def _richardson_lucy(
-    image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float, *, method: str = "richardson-lucy"
-) -> Array:
-    return solvers.richardson_lucy(
+def _richardson_lucy(image: Array, psf: Array, s: Settings, factor: int, method: str) -> Array:
+    return run_richardson_lucy(
         image,
         psf,
         iterations=count(s, method),
@@ -105,8 +104,6 @@ def _mssr(image: Array, psf: Array, s: Settings, factor: int, fwhm_px: float) ->
 
 
 _ONE_CALL: dict[str, Callable[[Array, Array, Settings, int, float], Array]] = {
-    "richardson-lucy": _richardson_lucy,
-    "richardson-lucy-tv": partial(_richardson_lucy, method="richardson-lucy-tv"),
     "wiener": _wiener,
     "tikhonov": _tikhonov,
     "sparse-hessian": _sparse_hessian,
@@ -129,9 +126,17 @@ ON_THE_OWN_GRID = ("rolling-ball", *FITTED)
 WITHOUT_PSF = ("rolling-ball", "mssr")
 
 
-@partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
 def run(image: Array, psf: Array, method: str, settings: Settings, factor: int, fwhm_px: float) -> Array:
-    """Run a method that is one compiled call on an image ``(y, x)`` above its background."""
+    """Run a method that is compiled calls on an image ``(y, x)`` above its background."""
+    if method.startswith("richardson-lucy"):
+        return _richardson_lucy(image, psf, settings, factor, method)
+    return _one_call(image, psf, method, settings, factor, fwhm_px)
+
+
+@partial(jax.jit, static_argnames=("method", "settings", "factor", "fwhm_px"))
+def _one_call(
+    image: Array, psf: Array, method: str, settings: Settings, factor: int, fwhm_px: float
+) -> Array:
     return _ONE_CALL[method](image, psf, settings, factor, fwhm_px)
 
 

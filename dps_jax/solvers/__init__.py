@@ -4,12 +4,15 @@ from dps_jax.solvers.hammer_stroke import dark_powers, remove_hammer_stroke
 from dps_jax.solvers.mssr import mean_shift, mssr
 from dps_jax.solvers.piecewise_rigid import piecewise_rigid
 from dps_jax.solvers.richardson_lucy import (
+    RichardsonLucyUpdate,
+    iterate,
     make_richardson_lucy_step,
     poisson_deviance,
     richardson_lucy,
     richardson_lucy_oracle,
     richardson_lucy_step,
     richardson_lucy_until_explained,
+    richardson_lucy_update,
 )
 from dps_jax.solvers.ringing import remove_ringing, ring_powers
 from dps_jax.solvers.rolling_ball import rolling_ball_background, subtract_background
@@ -27,6 +30,7 @@ from dps_jax.solvers.waves import Wave, remove_waves
 from dps_jax.solvers.wiener import tikhonov, wiener
 
 __all__ = [
+    "RichardsonLucyUpdate",
     "Stripes",
     "Wave",
     "continue_image",
@@ -35,6 +39,7 @@ __all__ = [
     "find_seams",
     "find_waves",
     "fit_tiles",
+    "iterate",
     "make_misfit",
     "make_richardson_lucy_step",
     "mean_shift",
@@ -50,6 +55,7 @@ __all__ = [
     "richardson_lucy_oracle",
     "richardson_lucy_step",
     "richardson_lucy_until_explained",
+    "richardson_lucy_update",
     "ring_powers",
     "rolling_ball_background",
     "separate_orders",

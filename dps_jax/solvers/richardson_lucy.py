@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -36,17 +35,22 @@ def _fine_shape(image: Array, psf: Array, factor: int) -> tuple[int, ...]:
     return (*planes, factor * y, factor * x)
 
 
-def _start(image: Array, factor: int, axes: tuple[int, ...], *, measured: Array | None = None) -> Array:
+def _level(image: Array, factor: int, axes: tuple[int, ...], measured: Array | None = None) -> Array:
     # A flat start of the image's own brightness: no structure is put in that the data did not ask for.
     where = None if measured is None else jnp.broadcast_to(measured > 0, image.shape)
     mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True, where=where), _TINY)
-    return bin_area_adjoint(jnp.broadcast_to(mean, image.shape), factor) / factor**2
+    return mean / factor**2
+
+
+def _start(image: Array, factor: int, axes: tuple[int, ...], *, measured: Array | None = None) -> Array:
+    level = _level(image, factor, axes, measured)
+    return bin_area_adjoint(jnp.broadcast_to(level, image.shape), factor)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class _Update:
-    """The update of one image, in the frame of its camera, with all that its steps share."""
+class RichardsonLucyUpdate:
+    """The update of an image, on objects in the frame of its camera; see :func:`richardson_lucy_update`."""
 
     frame: CameraFrame
     counts: Array  # 0 outside, and so is the ratio
@@ -57,6 +61,7 @@ class _Update:
     tv_weight: Array | None
 
     def __call__(self, x: Array) -> Array:
+        """Take one step from an estimate in the frame."""
         x = self.frame.continued(x)
         ratio = in_place(_ratio, self.frame.forward(x), self.counts, self.extra, self.floor)
         correction = self.frame.backward(ratio)
@@ -66,7 +71,7 @@ class _Update:
         if self.tv_weight is not None:
             # Below 1 / (2 axes) the denominator stays positive: the divergence is at most 2 per axis.
             divergence = variation_divergence(self.frame.inside(x), axes=len(self.frame.shape))
-            x = x / self.frame.open(jnp.maximum(1.0 - self.tv_weight * divergence, 0.1))
+            x = x * self.frame.open(1 / jnp.maximum(1.0 - self.tv_weight * divergence, 0.1))
         return x
 
 
@@ -78,26 +83,36 @@ def _corrected(x: Array, correction: Array, inverse_weight: Array) -> Array:
     return jnp.maximum(x * correction * inverse_weight, 0.0)
 
 
-@partial(jax.jit, static_argnames=("factor", "boundary"))
-def _update(
+def richardson_lucy_update(
     image: Array,
     psf: Array,
-    background: float | Array,
-    tv_weight: float | Array | None,
-    measured: Array | None,
     *,
-    factor: int,
-    boundary: str,
-) -> _Update:
+    factor: int = 2,
+    boundary: str = "reflect",
+    background: float | Array = 0.0,
+    tv_weight: float = 0.0,
+    measured: Array | None = None,
+) -> tuple[RichardsonLucyUpdate, Array]:
+    """Return what the steps of an image share, and the flat start, to be given to :func:`iterate`.
+
+    Both are in the frame of the image's camera: ``update.frame.inside(x)`` is the estimate. Parameters and errors are
+    those of :func:`richardson_lucy`.
+    """
+    _checks.non_negative("tv_weight", tv_weight)
+    check_psf(psf)
     axes = tuple(range(-jnp.ndim(psf), 0))
+    sides = jnp.shape(image)[-jnp.ndim(psf) :]
+    if measured is not None and measured.shape != sides:
+        raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
+    level = _level(image, factor, axes, measured)
+    image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
     frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
-    sides = image.shape[-jnp.ndim(psf) :]
     seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
     seen = seen.reshape((1,) * (image.ndim - len(sides)) + sides)
     light_seen = frame.inside(frame.backward(frame.place(seen)))
     # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
     weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
-    return _Update(
+    update = RichardsonLucyUpdate(
         frame,
         counts=frame.place(image if measured is None else seen * image),
         extra=jnp.asarray(background, image.dtype)
@@ -107,28 +122,9 @@ def _update(
         floor=1e-6 * jnp.mean(image, axis=axes, keepdims=True) + _TINY,
         inverse_weight=frame.open(1 / weight),
         unasked=None if measured is None else frame.open(weight - light_seen),
-        tv_weight=None if tv_weight is None else jnp.asarray(tv_weight, image.dtype),
+        tv_weight=jnp.asarray(tv_weight, image.dtype) if tv_weight > 0 else None,
     )
-
-
-def _checked_update(
-    image: Array,
-    psf: Array,
-    *,
-    factor: int,
-    boundary: str,
-    background: float | Array = 0.0,
-    tv_weight: float = 0.0,
-    measured: Array | None = None,
-) -> _Update:
-    _checks.non_negative("tv_weight", tv_weight)
-    check_psf(psf)
-    image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
-    sides = image.shape[-jnp.ndim(psf) :]
-    if measured is not None and measured.shape != sides:
-        raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
-    varied = tv_weight if isinstance(tv_weight, jax.Array) or tv_weight > 0 else None
-    return _update(image, psf, background, varied, measured, factor=factor, boundary=boundary)
+    return update, level * (update.inverse_weight > 0)
 
 
 def make_richardson_lucy_step(
@@ -145,7 +141,7 @@ def make_richardson_lucy_step(
 
     Transforms that every step shares are computed here, once; see :func:`richardson_lucy` for the parameters.
     """
-    update = _checked_update(
+    update, _ = richardson_lucy_update(
         image,
         psf,
         factor=factor,
@@ -226,7 +222,7 @@ def richardson_lucy(
     """
     if not isinstance(iterations, jax.Array):  # a traced count is as good: the loop needs no static one
         _checks.positive_integer("iterations", iterations)
-    update = _checked_update(
+    update, start = richardson_lucy_update(
         image,
         psf,
         factor=factor,
@@ -235,35 +231,9 @@ def richardson_lucy(
         tv_weight=tv_weight,
         measured=measured,
     )
-    start = _opened(update, image, measured, factor=factor)
-    # Programs of their own, unless the caller compiles them into one: see operators.in_place.
-    told = not isinstance(iterations, jax.Array)
-    return update.frame.inside(
-        _iterated(
-            start,
-            update,
-            None if told else iterations,
-            known=int(iterations) if told else None,
-            accelerated=accelerated,
-        )
-    )
-
-
-@partial(jax.jit, static_argnames="factor")
-def _opened(update: _Update, image: Array, measured: Array | None, *, factor: int) -> Array:
-    axes = tuple(range(-len(update.frame.shape), 0))
-    return update.frame.open(_start(image, factor, axes, measured=measured))
-
-
-@partial(jax.jit, static_argnames=("known", "accelerated"), donate_argnames="start")
-def _iterated(
-    start: Array, update: _Update, iterations: Array | None, *, known: int | None, accelerated: bool
-) -> Array:
-    # A number that is known beforehand makes a loop that can be differentiated backwards.
-    count = iterations if known is None else known
-    assert count is not None
-    axes = tuple(range(-len(update.frame.shape), 0))
-    return iterate(update, start, axes, iterations=count, accelerated=accelerated)
+    axes = tuple(range(-jnp.ndim(psf), 0))
+    x = iterate(update, start, axes, iterations=iterations, accelerated=accelerated)
+    return update.frame.inside(x)
 
 
 def iterate(

@@ -16,7 +16,7 @@ from dps_jax.operators.sampling import space_to_depth
 from dps_jax.optics.illumination import Illumination
 from dps_jax.optics.otf import RadialOtf
 from dps_jax.solvers.sim_reconstruction import FACTOR, seen_at_stripes_resolution, sim_wiener
-from dps_jax.solvers.sim_richardson_lucy import sim_richardson_lucy
+from dps_jax.solvers.sim_richardson_lucy import raised, sim_richardson_lucy
 from dps_jax.typing import Array
 
 # Mean frame, two reconstructions of four fine pixels per camera pixel, and the noise.
@@ -49,11 +49,8 @@ def sim_features(
     All in intensity per camera pixel; the last channel is ``log10(noise_to_signal) / 4``, the same everywhere.
     """
     noise = jnp.minimum(jnp.asarray(noise_to_signal, jnp.float32), 1.0)
-    # Noise below the background must not be cut off, or dark places would gain light: all is raised, and the model too.
-    pedestal = jnp.maximum(-jnp.percentile(frames, 0.1), 0.0)
-    likely = sim_richardson_lucy(
-        frames + pedestal, illumination, otfs, iterations=_steps(noise), background=pedestal
-    )
+    above, pedestal = raised(frames)
+    likely = sim_richardson_lucy(above, illumination, otfs, iterations=_steps(noise), background=pedestal)
     images = [
         FACTOR**2 * seen_at_stripes_resolution(likely, illumination, otfs),
         FACTOR**2 * sim_wiener(frames, illumination, otfs, noise_to_signal=noise, apodisation=0.5),

@@ -192,7 +192,7 @@ def seen_at_stripes_resolution(
 
     Returns
     -------
-    ``(2 y, 2 x)`` in the same unit; beyond its borders the image is taken to go on mirrored.
+    ``(2 y, 2 x)`` in the same unit; beyond its borders the image is taken to go on mirrored and fading.
     """
     wide, (above, left) = faded(image)
     f = [np.fft.fftfreq(wide.shape[-2])[:, None], np.fft.rfftfreq(wide.shape[-1])[None, :]]

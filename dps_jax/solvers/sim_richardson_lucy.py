@@ -21,6 +21,16 @@ from dps_jax.solvers.sim_reconstruction import FACTOR, faded, per_order, periodi
 from dps_jax.typing import Array, ArrayLike
 
 
+def raised(frames: Array) -> tuple[Array, Array]:
+    """Raise frames of which the background was taken off above 0; return them and the pedestal.
+
+    Noise below the background must not be cut off, or dark places would gain light: the pedestal is the background of
+    :func:`sim_richardson_lucy`.
+    """
+    pedestal = jnp.maximum(-jnp.percentile(frames, 0.1), 0.0)
+    return frames + pedestal, pedestal
+
+
 def sim_richardson_lucy(
     frames: ArrayLike,
     illumination: Illumination,

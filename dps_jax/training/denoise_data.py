@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from dps_jax import _checks, models
-from dps_jax.losses.fidelity import weighted_l2_loss
+from dps_jax.losses.fidelity import log_l2_loss, weighted_l2_loss
 from dps_jax.optics.psf import airy_psf
 from dps_jax.synthetic import background, structures
 from dps_jax.training.config import OptimizerConfig
@@ -160,7 +160,7 @@ def log_l2(answer: Array, target: Array) -> Array:
 
     The published terms grow with the error and are made by the darkest images; this lets bright ones be learned too.
     """
-    return jnp.log(jnp.mean((answer - target) ** 2, axis=(-2, -1)) + _LEAST_ERROR)
+    return log_l2_loss(answer, target, floor=_LEAST_ERROR)
 
 
 def extra_terms(config: DenoiseConfig) -> dict[str, tuple[float, Term]]:

@@ -29,7 +29,8 @@ class PairLossConfig:
     """Weights of the loss terms; 0 leaves a term out.
 
     The published loss of the framework's modules is ``ssim`` and ``l1``, for denoising ``fft_l1`` besides (Ye et al.
-    2024). Against a noisy target, whose mean is right and whose median is not, only the squared errors are fair.
+    2024). Against a noisy target, whose mean is right and whose median is not, only ``l2`` and ``weighted_l2`` are
+    fair; ``log_l2`` is for clean targets.
     """
 
     ssim: float = 1.0

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dps_jax import _checks
 from dps_jax.models.registry import build
 from dps_jax.operators.convolve import convolve
 from dps_jax.operators.illumination import sim_frames
@@ -67,8 +68,9 @@ class SimConfig(PairConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.orientations not in range(1, 9):
-            raise ValueError(f"expected orientations from 1 to 8, got {self.orientations!r}")
+        _checks.positive_integer("orientations", self.orientations)
+        if self.orientations > 8:
+            raise ValueError(f"expected orientations from 1 to 8, got {self.orientations}")
 
 
 def make_batches(config: SimConfig) -> Callable[[int], Batch]:

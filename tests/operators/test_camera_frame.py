@@ -1,16 +1,17 @@
 """The camera within its FFT's frame is the camera, and its adjoint the adjoint."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dps_jax.operators.camera_frame import camera_frame
 from dps_jax.operators.forward import camera
 
-PLANE, ODD, SAME, VOLUME, SMALL = (
+PLANE, ODD, SAME, VOLUME, SMALL, DEEP = (
     *(((12, 14), (5, 7), 2), ((9, 21), (3, 7), 3)),
     *(((11, 13), (7, 5), 1), ((4, 6, 8), (3, 5, 5), 2)),
-    ((4, 3), (19, 15), 1),
+    *(((4, 3), (19, 15), 1), ((2, 6, 7), (9, 3, 5), 1)),
 )
 CASES = [  # boundary, sides, and leading axes
     *(("constant", case, ()) for case in (PLANE, ODD, SAME, VOLUME)),
@@ -18,7 +19,7 @@ CASES = [  # boundary, sides, and leading axes
     *(("reflect", case, (2,)) for case in (PLANE, VOLUME)),
     *(("nearest", PLANE, ()), ("wrap", ODD, ())),
     # Margins longer than the object: mirrored, repeated and laid end to end several times.
-    *((boundary, SMALL, ()) for boundary in ("reflect", "nearest", "wrap")),
+    *((boundary, case, ()) for case in (SMALL, DEEP) for boundary in ("reflect", "nearest", "wrap")),
 ]
 
 
@@ -34,7 +35,11 @@ def test_it_is_the_camera(rng, boundary, sides, lead):
     @jax.jit
     def both(x, y):
         placed = frame.place(y)
-        seen = frame.forward(frame.continued(frame.open(x)))
+        # What is in the rim before does not matter, but where there is none.
+        spoiled = (
+            frame.open(x) if boundary == "constant" else jnp.where(frame.open(x) == 0, 7.0, frame.open(x))
+        )
+        seen = frame.forward(frame.continued(spoiled))
         return forward(x), backward(y), seen, frame.inside(frame.backward(placed)), placed
 
     seen, back, seen_in_frame, back_in_frame, placed = map(np.asarray, both(object_, image))

@@ -21,6 +21,14 @@ def test_it_is_the_map(shape, other, rng):
     np.testing.assert_array_equal(found, jax.jit(scaled)(target, factor, shift))
 
 
+@pytest.mark.parametrize("rows", [6, 7])
+def test_of_the_targets_type(rows):
+    with jax.enable_x64(True):
+        found = in_place(jnp.multiply, jnp.ones((rows, 3), jnp.float32), jnp.full((rows, 3), 2.0))
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, 2.0)
+
+
 def test_batched_and_differentiated(rng):
     target, factor = (jnp.asarray(rng.normal(size=(3, 6, 5)), jnp.float32) for _ in range(2))
     found = jax.vmap(lambda a, b: in_place(scaled, a, b, 0.1))(target, factor)

@@ -1,16 +1,22 @@
 """From raw frames to the reconstruction: checks that refuse, light that is kept, and a report that is true."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dps_jax.io import UserError
+from dps_jax.metrics.light import brightness
+from dps_jax.models import SimUNet
 from dps_jax.operators import convolve
 from dps_jax.optics import OpticalSystem, RadialOtf, airy_psf
 from dps_jax.pipelines.sim import SimSettings, check_count, reconstruct_sim
+from dps_jax.pipelines.sim_learned import learned_sim
 from dps_jax.pipelines.sim_refine import refine
 from dps_jax.pipelines.simulate_sim import acquire_sim
 from dps_jax.solvers import estimate_illumination, make_misfit
+from dps_jax.solvers.sim_features import CHANNELS, sim_features, turned_back, turned_features
+from dps_jax.weights import Network
 
 SYSTEM = OpticalSystem(na=1.4, wavelength_nm=525.0, pixel_size_nm=65.0)
 OTF = RadialOtf.airy(float(SYSTEM.abbe_px))
@@ -214,6 +220,30 @@ def test_the_notch_keeps_contrast_and_light(made, notch):
     a, b = (np.fft.fft2((i - i.mean()) * window)[band] for i in (result.image[0], target))
     # The apodisation leaves more of it: the ideal OTF to the power 0.2 against the whole, 0.98 / 0.8 to 0.88 / 0.4.
     assert 0.8 < float(np.sum(a * np.conj(b)).real / np.sum(np.abs(b) ** 2)) < 2.2
+
+
+def test_the_network_answers_in_all_eight_orientations(made):
+    """Of a field that is no square, against each orientation on its own, by random weights."""
+    module = SimUNet(channels=(4, 6))
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, CHANNELS)))["params"]
+    params["head"]["kernel"] = 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    frames = np.asarray(made.frames[..., :40, :48]) - 20
+    network = Network(module, params, 3.0, {})
+    found = learned_sim(frames, made.illumination, (OTF, OTF), network, noise_to_signal=0.01)
+    unit = brightness(frames.mean((0, 1)), abbe_px=float(SYSTEM.abbe_px))
+    shown = jax.jit(lambda y, stripes: sim_features(y, stripes, OTF, noise_to_signal=0.01))
+    features = np.asarray(shown(frames / unit, made.illumination))
+    halo = module.reach
+    wide = np.pad(features, [(halo, halo)] * 2 + [(0, 0)], mode="symmetric")
+    apply = jax.jit(module.apply)
+    answers = [
+        turned_back(np.asarray(apply({"params": params}, turned_features(wide, way)[None]))[0, ..., 0], way)
+        for way in range(8)
+    ]
+    inner = (slice(2 * halo, -2 * halo),) * 2
+    expected = np.maximum(np.mean(answers, axis=0)[inner], 0) * unit / 4
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert np.std(answers, axis=0)[inner].max() > 1e-3  # they do differ
 
 
 def test_the_network_method_helps_at_low_light():

@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage import restoration
 
 from dps_jax.optics import airy_psf, gaussian_psf
+from dps_jax.pipelines.richardson_lucy import run_richardson_lucy
 from dps_jax.solvers import (
     make_richardson_lucy_step,
     poisson_deviance,
@@ -91,10 +92,10 @@ def test_a_traced_number_of_iterations_is_as_good(rng):
 
 @pytest.mark.parametrize("options", [{}, {"accelerated": True}, {"tv_weight": 0.01, "boundary": "wrap"}])
 def test_in_two_programs_or_in_one(options, rng):
-    # As called, its loop is a program of its own that writes over its start; compiled by the caller it is not.
+    # Of a pipeline the loop is a program of its own, that writes over its start; compiled as a whole it is not.
     image = jnp.asarray(rng.poisson(9.0, (14, 12)), jnp.float32)
     before = np.array(image)
-    called = richardson_lucy(image, PSF, iterations=6, **options)
+    called = run_richardson_lucy(image, PSF, iterations=6, **options)
     compiled = jax.jit(lambda i: richardson_lucy(i, PSF, iterations=6, **options))(image)
     np.testing.assert_allclose(called, compiled, rtol=1e-4)
     np.testing.assert_array_equal(image, before)
@@ -109,6 +110,45 @@ def test_it_can_be_differentiated(rng):
     step = 0.01
     found = (float(total(image + step * along)) - float(total(image - step * along))) / (2 * step)
     assert slope == pytest.approx(found, rel=2e-2)
+
+
+@pytest.mark.parametrize("boundary", ["constant", "reflect", "nearest", "wrap"])
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_total_variation_at_every_boundary(boundary, accelerated, rng):
+    # A weight of next to nothing is none, and nothing outside of the object gets into it.
+    image = jnp.asarray(rng.poisson(9.0, (12, 14)), jnp.float32)
+    options = {"iterations": 6, "factor": 1, "boundary": boundary, "accelerated": accelerated}
+    plain, *varied = (richardson_lucy(image, PSF, tv_weight=w, **options) for w in (0.0, 1e-7, 0.02))
+    np.testing.assert_allclose(varied[0], plain, rtol=1e-4)
+    assert np.isfinite(varied[1]).all()
+    gradient = jax.jit(jax.grad(lambda i: jnp.sum(richardson_lucy(i, PSF, tv_weight=0.02, **options))))
+    assert np.isfinite(gradient(image)).all()
+
+
+def test_a_kernel_of_one_row(rng):
+    image = jnp.asarray(rng.poisson(9.0, (7, 13)), jnp.float32)
+    row = jnp.asarray([[0.1, 0.2, 0.4, 0.2, 0.1]])
+    options = {"iterations": 4, "factor": 1}
+    found = richardson_lucy(image, row, tv_weight=1e-7, **options)
+    for line, expected in zip(
+        image, found, strict=True
+    ):  # each row is an image of its own, but for the floor
+        alone = richardson_lucy(jnp.tile(line, (3, 1)), row, **options)[1]
+        np.testing.assert_allclose(expected[2:-2] / expected.sum(), alone[2:-2] / alone.sum(), rtol=0.05)
+
+
+def test_a_wider_kernel_than_image():
+    with jax.enable_x64(True):
+        image = jnp.ones((6, 8), jnp.float32)
+        found = richardson_lucy(image, np.asarray(PSF, np.float64), iterations=2)
+    np.testing.assert_allclose(found, 0.25, rtol=1e-5)
+
+
+def test_many_kernels_at_once(rng):
+    image = jnp.asarray(rng.poisson(9.0, (10, 10)), jnp.float32)
+    kernels = jnp.stack([gaussian_psf(sigma_px=w, size=7) for w in (1.0, 1.5)])
+    together = jax.jit(jax.vmap(lambda k: richardson_lucy(image, k, iterations=3)))(kernels)
+    np.testing.assert_allclose(together[1], richardson_lucy(image, kernels[1], iterations=3), rtol=1e-4)
 
 
 def test_every_image_of_a_stack_by_itself(rng):

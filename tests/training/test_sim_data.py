@@ -47,7 +47,7 @@ def test_target_and_features_hold_the_same_light(batches):
     np.testing.assert_allclose(bright["input"][..., 1:5].mean((1, 2, 3)), mean, rtol=0.25)
 
 
-def test_each_pair_is_seen_in_every_round_and_turned(batches):
+def test_each_pair_is_seen_in_every_round_and_turned():
     config = dataclasses.replace(SMALL, batch=2, orientations=2)
     seen = [make_batches(config)(step) for step in range(5)]
 
@@ -62,9 +62,9 @@ def test_each_pair_is_seen_in_every_round_and_turned(batches):
     assert not targets[0] & targets[1]
 
 
-@pytest.mark.parametrize("orientations", [0, 9, 2.5])
+@pytest.mark.parametrize("orientations", [0, 9, 4.0])
 def test_orientations_that_there_are_not(orientations):
-    with pytest.raises(ValueError, match="expected orientations from 1 to 8, got"):
+    with pytest.raises(ValueError, match=r"expected orientations (from|to be a whole number of) 1 "):
         SimConfig(orientations=orientations)
 
 
