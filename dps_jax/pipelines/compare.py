@@ -23,7 +23,7 @@ from dps_jax.operators.sampling import bin_area_adjoint, resample
 from dps_jax.optics.psf import gaussian_psf
 from dps_jax.pipelines.restore import restore
 from dps_jax.pipelines.simulate import FACTOR, Acquisition
-from dps_jax.solvers.richardson_lucy import richardson_lucy_oracle
+from dps_jax.solvers.richardson_lucy_stops import richardson_lucy_oracle
 from dps_jax.typing import Array
 from dps_jax.weights import Network
 

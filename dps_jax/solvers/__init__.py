@@ -7,12 +7,14 @@ from dps_jax.solvers.richardson_lucy import (
     RichardsonLucyUpdate,
     iterate,
     make_richardson_lucy_step,
-    poisson_deviance,
     richardson_lucy,
-    richardson_lucy_oracle,
     richardson_lucy_step,
-    richardson_lucy_until_explained,
     richardson_lucy_update,
+)
+from dps_jax.solvers.richardson_lucy_stops import (
+    poisson_deviance,
+    richardson_lucy_oracle,
+    richardson_lucy_until_explained,
 )
 from dps_jax.solvers.ringing import remove_ringing, ring_powers
 from dps_jax.solvers.rolling_ball import rolling_ball_background, subtract_background

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,34 +16,28 @@ import jax.numpy as jnp
 from dps_jax import _checks
 from dps_jax.operators.camera_frame import CameraFrame, camera_frame
 from dps_jax.operators.convolve import check_psf
-from dps_jax.operators.forward import camera
 from dps_jax.operators.in_place import in_place
-from dps_jax.operators.sampling import bin_area_adjoint
 from dps_jax.solvers.variation import variation_divergence
 from dps_jax.typing import Array
 
-_TINY = 1e-12
+TINY = 1e-12
 # Share of an object pixel's light that must fall on measured pixels before they decide alone what it is.
 _LEAST_SEEN = 0.02
 
 Step = Callable[[Array], Array]
 
 
-def _fine_shape(image: Array, psf: Array, factor: int) -> tuple[int, ...]:
+def fine_shape(image: Array, psf: Array, factor: int) -> tuple[int, ...]:
+    """Return the sides of the object of an image ``(..., y, x)`` or ``(..., z, y, x)``."""
     *planes, y, x = image.shape[-jnp.ndim(psf) :]
     return (*planes, factor * y, factor * x)
 
 
-def _level(image: Array, factor: int, axes: tuple[int, ...], measured: Array | None = None) -> Array:
-    # A flat start of the image's own brightness: no structure is put in that the data did not ask for.
+def flat_level(image: Array, factor: int, axes: tuple[int, ...], measured: Array | None = None) -> Array:
+    """Return the level of a flat start, the image's own: no structure is put in that the data did not ask for."""
     where = None if measured is None else jnp.broadcast_to(measured > 0, image.shape)
-    mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True, where=where), _TINY)
+    mean = jnp.maximum(jnp.mean(image, axis=axes, keepdims=True, where=where), TINY)
     return mean / factor**2
-
-
-def _start(image: Array, factor: int, axes: tuple[int, ...], *, measured: Array | None = None) -> Array:
-    level = _level(image, factor, axes, measured)
-    return bin_area_adjoint(jnp.broadcast_to(level, image.shape), factor)
 
 
 @jax.tree_util.register_dataclass
@@ -104,14 +97,14 @@ def richardson_lucy_update(
     sides = jnp.shape(image)[-jnp.ndim(psf) :]
     if measured is not None and measured.shape != sides:
         raise ValueError(f"expected measured of the image's sides {sides}, got shape {measured.shape}")
-    level = _level(image, factor, axes, measured)
+    level = flat_level(image, factor, axes, measured)
     image = jnp.maximum(jnp.asarray(image, jnp.result_type(image, jnp.float32)), 0.0)
-    frame = camera_frame(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
+    frame = camera_frame(psf, fine_shape(image, psf, factor), factor=factor, boundary=boundary)
     seen = jnp.ones(sides, image.dtype) if measured is None else measured.astype(image.dtype)
     seen = seen.reshape((1,) * (image.ndim - len(sides)) + sides)
     light_seen = frame.inside(frame.backward(frame.place(seen)))
     # Light that hardly reaches a measured pixel is left as it is: a ratio of roundings must not drive it.
-    weight = jnp.maximum(light_seen, _TINY if measured is None else _LEAST_SEEN)
+    weight = jnp.maximum(light_seen, TINY if measured is None else _LEAST_SEEN)
     update = RichardsonLucyUpdate(
         frame,
         counts=frame.place(image if measured is None else seen * image),
@@ -119,7 +112,7 @@ def richardson_lucy_update(
         if jnp.ndim(background) == 0
         else frame.place(jnp.broadcast_to(background, image.shape)),
         # Where next to nothing is predicted, a photon must not count for more than a million of the image's mean.
-        floor=1e-6 * jnp.mean(image, axis=axes, keepdims=True) + _TINY,
+        floor=1e-6 * jnp.mean(image, axis=axes, keepdims=True) + TINY,
         inverse_weight=frame.open(1 / weight),
         unasked=None if measured is None else frame.open(weight - light_seen),
         tv_weight=jnp.asarray(tv_weight, image.dtype) if tv_weight > 0 else None,
@@ -248,150 +241,15 @@ def iterate(
         return jax.lax.fori_loop(0, iterations, lambda _, x: step(x), start)
     none = jnp.zeros_like(start)
     carry = (start, start, none, none)
-    return jax.lax.fori_loop(0, iterations, lambda _, c: _extrapolated(step, c, axes), carry)[0]
+    return jax.lax.fori_loop(0, iterations, lambda _, c: extrapolated(step, c, axes), carry)[0]
 
 
-def _extrapolated(step: Step, carry: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:
+def extrapolated(step: Step, carry: tuple[Array, ...], axes: tuple[int, ...]) -> tuple[Array, ...]:
     """Take one step from (estimate, the one before, its change by the last step, by the one before)."""
     x, before, gradient, gradient_before = carry
     agreement = jnp.sum(gradient * gradient_before, axis=axes, keepdims=True)
     size = jnp.sum(gradient_before**2, axis=axes, keepdims=True)
-    share = jnp.clip(agreement / jnp.maximum(size, _TINY), 0.0, 1.0)
+    share = jnp.clip(agreement / jnp.maximum(size, TINY), 0.0, 1.0)
     ahead = jnp.maximum(x + share * (x - before), 0.0)
     new = step(ahead)
     return new, x, new - ahead, gradient
-
-
-def poisson_deviance(image: Array, predicted: Array, *, axes: int = 2) -> Array:
-    """Return the mean Poisson deviance ``2 (y log(y / f) + f - y)`` per pixel over the last ``axes`` axes.
-
-    It is about 1 where ``predicted`` is the expectation of the counts ``image``, from a few photons per pixel on; below
-    one photon it is less (0.5 at 0.1 photons).
-    """
-    image, predicted = jnp.maximum(image, 0.0), jnp.maximum(predicted, _TINY)
-    log = jnp.where(image > 0, image * jnp.log(jnp.maximum(image, _TINY) / predicted), 0.0)
-    return 2 * jnp.mean(log + predicted - image, axis=tuple(range(-axes, 0)))
-
-
-def richardson_lucy_until_explained(
-    image: Array,
-    psf: Array,
-    *,
-    iterations: int = 500,
-    factor: int = 2,
-    boundary: str = "reflect",
-    background: float | Array = 0.0,
-    accelerated: bool = False,
-    discrepancy: float = 1.0,
-) -> tuple[Array, Array]:
-    """Stop at the first step that explains the photons as well as the truth would: no truth is needed.
-
-    The mean deviance of the counts falls with every step; where it reaches 1 what remains is photon noise, and to
-    go on is to fit it (Bertero et al. 2010). That holds from a few photons per pixel on, background included; of dimmer
-    images the deviance is less than 1 from the start, and the stop comes too early.
-
-    Parameters
-    ----------
-    image
-        Counts in photons ``(y, x)`` or ``(z, y, x)``, background not removed: only then is their noise known.
-    iterations
-        Most steps to take.
-    background
-        Photons per pixel besides the object's.
-    discrepancy
-        Deviance to stop at.
-    psf, factor, boundary, accelerated
-        As :func:`richardson_lucy`.
-
-    Returns
-    -------
-    ``(estimate, steps taken)``.
-
-    Raises
-    ------
-    ValueError
-        As :func:`richardson_lucy`; for a batch of images.
-    """
-    _checks.positive_integer("iterations", iterations)
-    _checks.positive("discrepancy", discrepancy)
-    if jnp.ndim(image) != jnp.ndim(psf):
-        raise ValueError(
-            f"expected one image of {jnp.ndim(psf)} axes, as the kernel, got shape {image.shape}"
-        )
-    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary, background=background)
-    forward, _ = camera(psf, _fine_shape(image, psf, factor), factor=factor, boundary=boundary)
-    axes = tuple(range(-jnp.ndim(psf), 0))
-    start = _start(jnp.maximum(image - background, 0.0), factor, axes)
-
-    def unexplained(carry: Any) -> Array:
-        count, x, *_ = carry
-        deviance = poisson_deviance(image, forward(x) + background, axes=jnp.ndim(psf))
-        return (count < iterations) & (deviance > discrepancy)
-
-    def body(carry: Any) -> Any:
-        count, x, *rest = carry
-        if accelerated:
-            return count + 1, *_extrapolated(step, (x, *rest), axes)
-        return count + 1, step(x), *rest
-
-    none = jnp.zeros_like(start)
-    first = (jnp.zeros((), jnp.int32), start, start, none, none)
-    count, x, *_ = jax.lax.while_loop(unexplained, body, first)
-    return x, count
-
-
-def richardson_lucy_oracle(
-    image: Array,
-    psf: Array,
-    score: Callable[[Array], Array],
-    *,
-    iterations: int = 500,
-    patience: int = 100,
-    factor: int = 2,
-    boundary: str = "reflect",
-    measured: Array | None = None,
-) -> tuple[Array, Array, Array]:
-    """Run Richardson-Lucy and keep the iterate that a judge who knows the truth likes best.
-
-    Nobody has such a judge for a real image: this is the strongest baseline, not a method.
-
-    Parameters
-    ----------
-    score
-        Maps an estimate ``(..., factor y, factor x)`` to one number per image; the largest wins.
-    patience
-        Steps without a better score, for any image, after which no better one is looked for: sharpening first
-        wins and then loses to noise, once.
-    measured
-        As :func:`richardson_lucy`.
-
-    Returns
-    -------
-    ``(best estimate, best iteration, best score)``, the last two with the leading axes of ``image``.
-    """
-    _checks.positive_integer("iterations", iterations)
-    _checks.positive_integer("patience", patience)
-    step = make_richardson_lucy_step(image, psf, factor=factor, boundary=boundary, measured=measured)
-    start = _start(image, factor, (-2, -1), measured=measured)
-    first = (
-        jnp.zeros((), jnp.int32),
-        start,
-        start,
-        jnp.zeros(image.shape[:-2], jnp.int32),
-        jnp.full(image.shape[:-2], -jnp.inf),
-    )
-
-    def searching(carry: Any) -> Array:
-        i, _, _, at, _ = carry
-        return (i < iterations) & (i < jnp.max(at) + patience)
-
-    def body(carry: Any) -> Any:
-        i, x, best, at, top = carry
-        x = step(x)
-        value = score(x)
-        better = value > top
-        best = jnp.where(better[..., None, None], x, best)
-        return i + 1, x, best, jnp.where(better, i + 1, at), jnp.maximum(value, top)
-
-    _, _, best, at, top = jax.lax.while_loop(searching, body, first)
-    return best, at, top
