@@ -9,7 +9,7 @@ called as a user calls them. Bare FFTs are four transforms per iteration, two fo
 with nothing between them, unrolled: then XLA gives them threads. Wanted: scikit-image at least 3 times as slow as ours,
 ours at most 1.5 times the bare FFTs.
 
-Measured on two idle cores, four times: 2.8, 2.9, 3.1 and 3.1; and 1.4 to 1.7 by the clock, 1.3 to 1.4 by processor
+Measured on two idle cores, five times: 2.7, 2.8, 2.9, 3.1 and 3.1; and 1.4 to 1.7 by the clock, 1.3 to 1.4 by processor
 time (0.9 of the same FFTs in a loop, to which XLA gives no thread). Where the second core is worth little, as in other
 hours of the same machine, 2.1 to 2.5; compiled within a caller's program 1.9 to 2.1.
 """
