@@ -27,7 +27,7 @@ def _iterated(start: Array, update: RichardsonLucyUpdate, *, iterations: int, ac
 def run_richardson_lucy(
     image: Array, psf: Array, *, iterations: int = 20, accelerated: bool = False, **options: Any
 ) -> Array:
-    """Deconvolve an image by compiled programs; the loop's runs once for images, kernels and options alike.
+    """Deconvolve an image by two programs, compiled once for images and kernels of one shape and the same options.
 
     Parameters, result and errors are those of :func:`dps_jax.solvers.richardson_lucy`, which is the same as a pure
     function; ``iterations`` must be a Python number.
